@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "eardrop"
 
-# Each room and the rooms it may know. `errors`, `knobs` and `version` may be known by all.
+# Each room and the rooms it may know. FOR_ALL may be known by all.
 ROOMS: dict[str, set[str]] = {
     "gguf": set(),
     "audio": set(),
@@ -24,7 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "bench": {"gguf", "audio", "text", "ops", "backends", "model", "search", "engine", "transcribe", "hub", "load"},
     "tools": {"gguf", "audio", "text", "ops", "backends", "model", "search", "engine", "transcript", "transcribe", "hub", "load"},
 }
-FOR_ALL = {"errors", "knobs", "version"}
+FOR_ALL = {"errors", "knobs", "version", "printable", "dialect"}
 FACADES = {"__init__", "__main__", "cli"}  # may know everything
 
 

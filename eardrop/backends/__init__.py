@@ -1,0 +1,56 @@
+"""How operations are done fast: a backend is a value, chosen once and handed down.
+
+`BACKENDS` is the table: a name, whether this machine can run it, and how to make it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from eardrop.backends.numpy import NumpyBackend
+from eardrop.backends.observed import Divergence, Ledger, Spent, checked, observed, timed
+from eardrop.errors import OptionError
+from eardrop.knobs import CHECK
+from eardrop.ops.backend import Backend
+
+
+@dataclass(frozen=True)
+class BackendChoice:
+    """One row of the table that `--backend` and `eardrop info` read."""
+
+    make: Callable[[], Backend]
+    about: str
+    missing: Callable[[], str | None]  # why it can't run here, or None
+
+
+BACKENDS: dict[str, BackendChoice] = {
+    "numpy": BackendChoice(NumpyBackend, "NumPy, one operation at a time: the reference", lambda: None),
+}
+
+
+def choose(name: str = "auto") -> Backend:
+    """The backend of this name, or for "auto" the fastest that runs here. Under EARDROP_CHECK=1 it is checked.
+
+    Raises OptionError for a name that isn't in the table or can't run here.
+    """
+    usable = [known for known, choice in BACKENDS.items() if choice.missing() is None]
+    wanted = usable[0] if name == "auto" else name
+    if wanted not in BACKENDS:
+        raise OptionError(f"no backend is called {name!r}: choose auto, {', '.join(BACKENDS)}")
+    reason = BACKENDS[wanted].missing()
+    if reason is not None:
+        raise OptionError(f"backend {wanted!r} can't run here: {reason}")
+    backend = BACKENDS[wanted].make()
+    return checked(backend) if CHECK.level() else backend
+
+
+__all__ = [
+    "BACKENDS",
+    "BackendChoice",
+    "Divergence",
+    "Ledger",
+    "Spent",
+    "checked",
+    "choose",
+    "observed",
+    "timed",
+]

@@ -1,0 +1,72 @@
+"""The reference backend: every operation is its own meaning, collected from `ops/`.
+
+Where is the code? In `eardrop/ops/*.py`: each reference there is what this backend runs. It is slow and obvious,
+and every other backend must agree with it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from eardrop.gguf import BlockFormat, GgufTensor
+from eardrop.ops import OPS, Arithmetic
+
+
+class NumpyBackend:
+    """NumPy on the host; weights are expanded to float32 when they are loaded."""
+
+    name = "numpy"
+    kv_types: tuple[str, ...] = ("float32", "float16")
+
+    linear = staticmethod(OPS["linear"].reference)
+    embed = staticmethod(OPS["embed"].reference)
+    layer_norm = staticmethod(OPS["layer_norm"].reference)
+    rms_norm = staticmethod(OPS["rms_norm"].reference)
+    relu = staticmethod(OPS["relu"].reference)
+    silu = staticmethod(OPS["silu"].reference)
+    gelu = staticmethod(OPS["gelu"].reference)
+    glu = staticmethod(OPS["glu"].reference)
+    swiglu = staticmethod(OPS["swiglu"].reference)
+    add = staticmethod(OPS["add"].reference)
+    conv2d = staticmethod(OPS["conv2d"].reference)
+    flatten = staticmethod(OPS["flatten"].reference)
+    rel_attention = staticmethod(OPS["rel_attention"].reference)
+    short_conv = staticmethod(OPS["short_conv"].reference)
+    rope = staticmethod(OPS["rope"].reference)
+    attention = staticmethod(OPS["attention"].reference)
+    attention_weights = staticmethod(OPS["attention_weights"].reference)
+    pick = staticmethod(OPS["pick"].reference)
+
+    def arithmetic(self, format_: BlockFormat) -> Arithmetic:
+        """Products of every format are taken in float32."""
+        return Arithmetic.FLOAT32
+
+    def weight(self, tensor: GgufTensor) -> npt.NDArray[np.float32]:
+        """The values; float32 tensors stay in the mapped file."""
+        return tensor.dequantize()
+
+    def upload(self, x: npt.ArrayLike) -> npt.NDArray[Any]:
+        """A copy: what the caller does with his own is his affair."""
+        return np.array(x)
+
+    def download(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The array itself."""
+        return x
+
+    def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Zeros; pages that are never touched cost nothing."""
+        return np.zeros(shape, dtype)
+
+    def write(self, x: npt.NDArray[Any], values: npt.ArrayLike) -> None:
+        """Overwrite in place."""
+        x[...] = values
+
+    def concatenate(self, arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """One array of all rows."""
+        return np.concatenate(arrays)
+
+    def capture(self, step: Callable[..., Any], *slots: npt.NDArray[Any]) -> Callable[[], Any]:
+        """The function itself: there is nothing to record."""
+        return lambda: step(*slots)

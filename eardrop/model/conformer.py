@@ -1,0 +1,110 @@
+"""The audio encoder: a FastConformer and an adapter, as equations (Gulati et al. 2020; spec §5).
+
+Shapes: T mel frames, R = ⌈T / 8⌉ rows of a clip, N rows of all clips together, D the width, H heads of d.
+Several clips are encoded at once as packed rows; each comes out as it would alone.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from eardrop.model.weights import (
+    Adapter,
+    ConformerLayer,
+    ConvModule,
+    Encoder,
+    FeedForward,
+    Linear,
+    Norm,
+    RelAttention,
+    Subsampler,
+    to_half,
+)
+from eardrop.ops import Array, Float32, Int32, halved, ragged, tap
+from eardrop.ops.backend import Backend
+
+EPSILON = 1e-5  # of every norm; the file states it and no reader believes anything else
+
+
+def encode(w: Encoder, mels: Sequence[Float32], ops: Backend, *, half_input: bool = False) -> tuple[Array, Int32]:
+    """Encode clips.
+
+    mels        (T, M) each, from `log_mel`
+    half_input  round the input and the kernel of the first convolution to float16, as llama.cpp does
+    returns     (N, n_embd) rows for the decoder, one per 80 ms, and their offsets
+    """
+    offsets = ragged(*(len(mel) for mel in mels))
+    packed = np.concatenate(mels)[:, :, None]
+    x, offsets = subsample(w.subsampler, to_half(packed) if half_input else packed, offsets, ops, half_input)
+    positions = ops.upload(relative_positions(int(np.diff(offsets).max()), w.shape.width))
+    for index, layer in enumerate(w.layers):
+        x = conformer_layer(layer, x, positions, offsets, ops, f"conformer.layers.{index}")
+    return tap("audio_adapter", adapter(w.adapter, x, ops)), offsets
+
+
+def subsample(w: Subsampler, mel: Float32, offsets: Int32, ops: Backend, half_input: bool) -> tuple[Array, Int32]:
+    """Packed mel frames (N, M, 1) → (N', D), time ÷ 8, and the new offsets."""
+    first = w.first_half if half_input else w.first
+    x = ops.relu(ops.conv2d(ops.upload(mel), offsets, first.weight, first.bias))
+    for kernel, pointwise in ((w.second, w.second_pointwise), (w.third, w.third_pointwise)):
+        offsets = halved(offsets)
+        x = ops.conv2d(x, offsets, kernel.weight, kernel.bias)
+        x = ops.relu(linear(pointwise, x.reshape(-1, x.shape[2]), ops)).reshape(*x.shape)
+    return tap("conformer.pre_encode", linear(w.out, ops.flatten(x), ops)), halved(offsets)
+
+
+def conformer_layer(w: ConformerLayer, x: Array, positions: Array, offsets: Int32, ops: Backend, name: str) -> Array:
+    """Equation 1 of the paper: half a feed-forward, attention, convolution, half a feed-forward, norm."""
+    x = ops.add(x, tap(f"{name}.feed_forward1", feed_forward(w.ffn1, norm(w.norm_ffn1, x, ops), ops)), 0.5)
+    x = ops.add(
+        x, tap(f"{name}.self_attn", attention(w.attention, norm(w.norm_attention, x, ops), positions, offsets, ops))
+    )
+    x = ops.add(x, tap(f"{name}.conv", convolution(w.convolution, norm(w.norm_convolution, x, ops), offsets, ops)))
+    x = ops.add(x, tap(f"{name}.feed_forward2", feed_forward(w.ffn2, norm(w.norm_ffn2, x, ops), ops)), 0.5)
+    return tap(name, norm(w.norm_out, x, ops))
+
+
+def feed_forward(w: FeedForward, x: Array, ops: Backend) -> Array:
+    """down(silu(up(x)))."""
+    return linear(w.down, ops.silu(linear(w.up, x, ops)), ops)
+
+
+def attention(w: RelAttention, x: Array, positions: Array, offsets: Int32, ops: Backend) -> Array:
+    """Every row of a clip attends to every row of it, by content and by distance."""
+    heads, d = w.bias_u.shape
+    q, k, v = (linear(part, x, ops).reshape(-1, heads, d) for part in (w.q, w.k, w.v))
+    p = ops.linear(positions, w.position).reshape(-1, heads, d)
+    heard = ops.rel_attention(q, k, v, p, w.bias_u, w.bias_v, offsets)
+    return linear(w.out, heard.reshape(-1, heads * d), ops)
+
+
+def convolution(w: ConvModule, x: Array, offsets: Int32, ops: Backend) -> Array:
+    """Gate, convolve over time within each clip, activate, project back."""
+    gated = ops.glu(linear(w.expand, x, ops))
+    mixed, _ = ops.short_conv(gated, w.taps, offsets, bias=w.bias, silu=True)
+    return linear(w.contract, mixed, ops)
+
+
+def adapter(w: Adapter, x: Array, ops: Backend) -> Array:
+    """Rows of the encoder → rows of the decoder."""
+    return linear(w.project, ops.gelu(linear(w.widen, norm(w.norm, x, ops), ops)), ops)
+
+
+def linear(w: Linear, x: Array, ops: Backend) -> Array:
+    """x · wᵀ + bias."""
+    return ops.linear(x, w.w, w.bias)
+
+
+def norm(w: Norm, x: Array, ops: Backend) -> Array:
+    """Layer norm."""
+    return ops.layer_norm(x, w.weight, w.bias, EPSILON)
+
+
+@lru_cache(maxsize=4)
+def relative_positions(rows: int, width: int) -> Float32:
+    """(2·rows − 1, width): row m is the distance rows − 1 − m as sines (even columns) and cosines (odd)."""
+    distance = np.arange(rows - 1, -rows, -1, dtype=np.float64)[:, None]
+    angles = distance * np.exp(np.arange(0, width, 2) * (-np.log(10_000.0) / width))
+    table = np.stack([np.sin(angles), np.cos(angles)], axis=2).reshape(2 * rows - 1, width)
+    return table.astype(np.float32)

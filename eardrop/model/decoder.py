@@ -1,0 +1,158 @@
+"""The text model: LFM2, a hybrid of short convolutions and grouped-query attention, as equations (spec §6).
+
+Shapes: N packed rows of B sequences, D the width, V the vocabulary. A row is a token's embedding or one of the
+encoder's; each takes one position. Prefill absorbs many rows, a step one of each stream.
+"""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from eardrop.model.state import ConvState, KVCache, Places, Streams
+from eardrop.model.weights import Attention, Decoder, DecoderLayer, ShortConv, SwiGlu
+from eardrop.ops import Array, Int32, spans, tap
+from eardrop.ops.backend import Backend
+
+CHUNK = 512  # rows of a prefill that are computed at once: beyond that, time a row no longer falls
+
+Picks: TypeAlias = tuple[Array, Array, Array]  # ids, log-probabilities, margins, (B,) each
+
+
+def embed(w: Decoder, parts: Sequence[Int32 | Array], ops: Backend) -> Array:
+    """A prompt's rows (P, D), in order: each part is token ids, (n,) int32, or rows that the encoder made."""
+    return ops.concatenate([part if part.ndim == 2 else ops.embed(ops.upload(part), w.embedding) for part in parts])
+
+
+def prefill(
+    w: Decoder,
+    inputs: Sequence[Array],
+    streams: Streams,
+    slots: Sequence[int],
+    ops: Backend,
+    *,
+    logits_for: Sequence[Sequence[int]] | None = None,
+    chunk: int = CHUNK,
+) -> Array:
+    """Absorb the rows of several sequences, `chunk` of each at a time.
+
+    inputs      (n, D) each, n ≥ 1, from `embed`; slots: where each goes on
+    logits_for  rows of each input whose logits are wanted, ascending; by default its last
+    returns     (rows wanted, V), sequence after sequence
+
+    Raises ContextFull before anything has changed.
+    """
+    lengths = [len(x) for x in inputs]
+    streams.places(slots, lengths)  # all of it must fit before the first chunk is written
+    wanted = [[n - 1] for n in lengths] if logits_for is None else logits_for
+    kept: list[list[Array]] = [[] for _ in inputs]
+    for start in range(0, max(lengths), chunk):
+        going = [i for i, n in enumerate(lengths) if n > start]
+        parts = [inputs[i][start : start + chunk] for i in going]
+        hidden, offsets = _absorb(w, parts, streams, [slots[i] for i in going], ops)
+        for i, rows in zip(going, spans(offsets), strict=True):
+            here = [row - start + rows.start for row in wanted[i] if start <= row < start + chunk]
+            kept[i] += [hidden[row : row + 1] for row in here]
+    return logits(w, ops.concatenate([row for rows in kept for row in rows]), ops)
+
+
+def _absorb(
+    w: Decoder, parts: Sequence[Array], streams: Streams, slots: Sequence[int], ops: Backend
+) -> tuple[Array, Int32]:
+    lengths = [len(part) for part in parts]
+    places = streams.places(slots, lengths)
+    x = ops.concatenate(parts)
+    convolution = 0
+    for index, (layer, state) in enumerate(zip(w.layers, streams.layers, strict=True)):
+        x, gated = decoder_layer(w, layer, x, state, places, ops, f"lfm.layers.{index}")
+        if gated is not None:
+            streams.note_gated(slots, places.offsets, convolution, gated)
+            convolution += 1
+    streams.advance(slots, lengths)
+    return x, places.offsets
+
+
+def logits(w: Decoder, x: Array, ops: Backend) -> Array:
+    """Rows behind the last layer (n, D) → (n, V)."""
+    final = tap("lfm.embedding_norm", ops.rms_norm(x, w.final_norm, w.shape.epsilon))
+    return tap("logits", ops.linear(final, w.head))
+
+
+class Step:
+    """One token for each of B streams, captured once and replayed.
+
+    What changes between steps (ids, slots, positions, the mask) lies in arrays that are overwritten; their shapes
+    never change. Void after `Streams.reserve`.
+    """
+
+    def __init__(self, w: Decoder, streams: Streams, count: int, ops: Backend, *, masked: bool = False) -> None:
+        self._w, self._streams, self._ops = w, streams, ops
+        self._offsets = np.arange(count + 1, dtype=np.int32)
+        self._ids = ops.upload(np.zeros(count, np.int32))
+        self._slots = ops.upload(np.full(count, streams.spare, np.int32))
+        self._starts = ops.upload(np.zeros(count, np.int32))
+        self._allowed = ops.upload(np.ones((count, w.shape.vocabulary), np.bool_)) if masked else None
+        self._replay = ops.capture(self._run, self._ids, self._slots, self._starts)
+
+    def _run(self, ids: Array, slots: Array, starts: Array) -> tuple[Array, Picks]:
+        w, ops = self._w, self._ops
+        places, x = Places(self._offsets, slots, starts, starts), ops.embed(ids, w.embedding)
+        for index, (layer, state) in enumerate(zip(w.layers, self._streams.layers, strict=True)):
+            x, _ = decoder_layer(w, layer, x, state, places, ops, f"lfm.layers.{index}")
+        scores = logits(w, x, ops)
+        return scores, ops.pick(scores, self._allowed)
+
+    def allow(self, row: int, allowed: npt.NDArray[np.bool_] | None) -> None:
+        """Which tokens stream `row` of this step may say; None for all."""
+        assert self._allowed is not None, "this step was captured without a mask"
+        self._ops.write(self._allowed[row], True if allowed is None else allowed)
+
+    def __call__(self, ids: Sequence[int], slots: Sequence[int]) -> tuple[Array, Picks]:
+        """Absorb one token of each stream: logits (B, V) and the picks. Every slot must have room for a row."""
+        self._ops.write(self._ids, ids)
+        self._ops.write(self._slots, slots)
+        self._ops.write(self._starts, self._streams.position[list(slots)])
+        result: tuple[Array, Picks] = self._replay()
+        self._streams.advance(slots, [1] * len(slots))
+        return result
+
+
+def decoder_layer(
+    w: Decoder, layer: DecoderLayer, x: Array, state: KVCache | ConvState, places: Places, ops: Backend, name: str
+) -> tuple[Array, Array | None]:
+    """A mixer and a feed-forward, each on the normed rows and added. Gives a convolution's gated inputs too."""
+    normed, gated = ops.rms_norm(x, layer.norm_mixer, w.shape.epsilon), None
+    if isinstance(layer.mixer, Attention) and isinstance(state, KVCache):
+        mixed = tap(f"{name}.self_attn", attention(w, layer.mixer, normed, state, places, ops))
+    else:
+        assert isinstance(layer.mixer, ShortConv)
+        assert isinstance(state, ConvState)
+        mixed, gated = short_conv(layer.mixer, normed, state, places, ops)
+        tap(f"{name}.conv", mixed)
+    x = ops.add(x, mixed)
+    x = ops.add(x, feed_forward(layer.ffn, ops.rms_norm(x, layer.norm_ffn, w.shape.epsilon), ops))
+    return tap(name, x), gated
+
+
+def attention(w: Decoder, layer: Attention, x: Array, cache: KVCache, places: Places, ops: Backend) -> Array:
+    """Norm each head of q and k, turn it by its position, attend to all rows so far."""
+    shape, epsilon, base = layer.shape, w.shape.epsilon, w.shape.rope_base
+    q = ops.linear(x, layer.q).reshape(-1, shape.heads, shape.head_width)
+    k, v = (ops.linear(x, part).reshape(-1, shape.kv_heads, shape.head_width) for part in (layer.k, layer.v))
+    q = ops.rope(ops.rms_norm(q, layer.q_norm, epsilon), places.positions, base)
+    k = ops.rope(ops.rms_norm(k, layer.k_norm, epsilon), places.positions, base)
+    seen = ops.attention(q, k, v, cache.keys, cache.values, places.offsets, places.slots, places.starts)
+    return ops.linear(seen.reshape(-1, shape.heads * shape.head_width), layer.out)
+
+
+def short_conv(layer: ShortConv, x: Array, state: ConvState, places: Places, ops: Backend) -> tuple[Array, Array]:
+    """C · conv(B · x), projected out; and B · x."""
+    bcx = ops.linear(x, layer.expand)
+    mixed, gated = ops.short_conv(bcx, layer.taps, places.offsets, state=state.window, slots=places.slots)
+    return ops.linear(mixed, layer.contract), gated
+
+
+def feed_forward(w: SwiGlu, x: Array, ops: Backend) -> Array:
+    """down(silu(gate(x)) · up(x))."""
+    return ops.linear(ops.swiglu(ops.linear(x, w.gate), ops.linear(x, w.up)), w.down)

@@ -1,0 +1,82 @@
+"""The contract between the networks and whoever computes: fulfilled in `backends/`, met here only as an argument."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from eardrop.gguf import BlockFormat, GgufTensor
+from eardrop.ops.record import Arithmetic, Array, Int32
+
+Weight = Any  # a matrix as a backend keeps it: `shape` is its, the rest is the backend's own
+
+
+class Backend(Protocol):
+    """A value passed to the networks. The operations' meaning is in `OPS`; a test holds the two equal."""
+
+    name: str
+    kv_types: tuple[str, ...]  # what keys and values may be kept in, the default first
+
+    def arithmetic(self, format_: BlockFormat) -> Arithmetic:
+        """How products with weights of this format are taken: which tolerance holds."""
+
+    def weight(self, tensor: GgufTensor) -> Weight:
+        """A matrix (M, K) ready for `linear` and `embed`. May re-lay blocks; may not change values."""
+
+    def upload(self, x: npt.ArrayLike) -> Array:
+        """A copy where this backend computes."""
+
+    def download(self, x: Array | Weight) -> npt.NDArray[Any]:
+        """An array, or a weight's values, as NumPy."""
+
+    def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        """Zeros where this backend computes."""
+
+    def write(self, x: Array, values: npt.ArrayLike) -> None:
+        """Overwrite x in place: how a captured step is given its next tokens and positions."""
+
+    def concatenate(self, arrays: Sequence[Array]) -> Array:
+        """The rows of all, in order."""
+
+    def capture(self, step: Callable[..., Any], *slots: Array) -> Callable[[], Any]:
+        """Run `step(*slots)` once, record it, return the replay: it reads what the slots hold by then."""
+
+    def linear(self, x: Array, w: Weight, bias: Array | None = None) -> Array: ...
+    def embed(self, ids: Array, w: Weight) -> Array: ...
+    def layer_norm(self, x: Array, weight: Array, bias: Array, epsilon: float) -> Array: ...
+    def rms_norm(self, x: Array, weight: Array, epsilon: float) -> Array: ...
+    def relu(self, x: Array) -> Array: ...
+    def silu(self, x: Array) -> Array: ...
+    def gelu(self, x: Array) -> Array: ...
+    def glu(self, x: Array) -> Array: ...
+    def swiglu(self, gate: Array, up: Array) -> Array: ...
+    def add(self, x: Array, y: Array, scale: float = 1.0) -> Array: ...
+    def conv2d(self, x: Array, offsets: Int32, weight: Array, bias: Array) -> Array: ...
+    def flatten(self, x: Array) -> Array: ...
+    def rel_attention(
+        self, q: Array, k: Array, v: Array, p: Array, bias_u: Array, bias_v: Array, offsets: Int32
+    ) -> Array: ...
+    def short_conv(
+        self,
+        x: Array,
+        taps: Array,
+        offsets: Int32,
+        bias: Array | None = None,
+        silu: bool = False,
+        state: Array | None = None,
+        slots: Array | None = None,
+    ) -> tuple[Array, Array]: ...
+    def rope(self, x: Array, positions: Array, base: float) -> Array: ...
+    def attention(
+        self, q: Array, k: Array, v: Array, keys: Array, values: Array, offsets: Int32, slots: Array, starts: Array
+    ) -> Array: ...
+    def attention_weights(
+        self, q: Array, keys: Array, offsets: Int32, slots: Array, starts: Array, heads: Int32, rows: Int32
+    ) -> Array: ...
+    def pick(self, logits: Array, allowed: Array | None = None) -> tuple[Array, Array, Array]: ...
+
+
+def floats(backend: Backend, tensor: GgufTensor) -> Array:
+    """A small tensor (a norm, a bias, a kernel) as float32 where the backend computes, whatever its format."""
+    return backend.upload(np.ascontiguousarray(tensor.dequantize(), np.float32))
