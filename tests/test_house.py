@@ -16,13 +16,14 @@ ROOMS: dict[str, set[str]] = {
     "backends": {"gguf", "ops"},
     "model": {"gguf", "ops"},
     "search": {"ops", "model"},
-    "engine": {"gguf", "audio", "text", "ops", "backends", "model", "search"},
+    "architecture": {"audio"},
+    "engine": {"gguf", "audio", "text", "ops", "model", "search", "architecture"},
     "transcript": set(),
-    "transcribe": {"audio", "text", "model", "search", "engine", "transcript"},
-    "hub": {"gguf", "model"},
-    "load": {"gguf", "backends", "model", "engine", "transcribe", "hub"},
-    "bench": {"gguf", "audio", "text", "ops", "backends", "model", "search", "engine", "transcribe", "hub", "load"},
-    "tools": {"gguf", "audio", "text", "ops", "backends", "model", "search", "engine", "transcript", "transcribe", "hub", "load"},
+    "transcribe": {"audio", "text", "ops", "search", "engine", "transcript"},
+    "hub": set(),
+    "loading": {"gguf", "text", "ops", "backends", "model", "engine", "transcribe", "hub"},
+    "bench": {"gguf", "audio", "ops", "backends", "model", "engine", "transcribe", "loading"},
+    "tools": {"gguf", "audio", "text", "ops", "backends", "model", "engine", "transcript", "transcribe", "loading"},
 }
 FOR_ALL = {"errors", "knobs", "version", "printable", "dialect"}
 FACADES = {"__init__", "__main__", "cli"}  # may know everything

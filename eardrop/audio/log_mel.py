@@ -61,7 +61,7 @@ def per_feature(energies: Float64) -> Float64:
 def below_peak(energies: Float64) -> Float64:
     """Whisper's scaling: decades, at most eight below the clip's loudest value, about −1 to 1."""
     logs = np.log10(np.maximum(energies, 1e-10))
-    return (np.maximum(logs, logs.max() - 8.0) + 4.0) / 4.0
+    return np.asarray((np.maximum(logs, logs.max() - 8.0) + 4.0) / 4.0)
 
 
 LFM2 = MelConfig(512, 400, 160, 128, per_feature, "symmetric", "constant", preemphasis=0.97)

@@ -1,0 +1,90 @@
+"""eardrop: local speech recognition with LFM2-Audio models, from the GGUF files that llama.cpp runs.
+
+import eardrop
+
+asr = eardrop.load("LFM2-Audio-1.5B-F16.gguf")
+print(asr.transcribe("talk.mp3").text)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from eardrop.version import __version__
+
+if TYPE_CHECKING:
+    from eardrop.audio import LFM2, WHISPER, MelConfig, log_mel
+    from eardrop.audio import read as read_audio
+    from eardrop.errors import (
+        AudioError,
+        AudioTooLong,
+        Cancelled,
+        ContextFull,
+        EardropError,
+        EngineClosed,
+        MissingExtra,
+        ModelFileError,
+        OptionError,
+    )
+    from eardrop.gguf import open_gguf
+    from eardrop.loading import load
+    from eardrop.transcribe import Options, Recognizer
+    from eardrop.transcript import Result, Segment
+
+# Where each public name lives. They are imported when they are first used: `eardrop --version` needs none.
+_HOMES = {
+    **dict.fromkeys(("LFM2", "WHISPER", "MelConfig", "log_mel"), "eardrop.audio"),
+    **dict.fromkeys(
+        (
+            "AudioError",
+            "AudioTooLong",
+            "Cancelled",
+            "ContextFull",
+            "EardropError",
+            "EngineClosed",
+            "MissingExtra",
+            "ModelFileError",
+            "OptionError",
+        ),
+        "eardrop.errors",
+    ),
+    "open_gguf": "eardrop.gguf",
+    "load": "eardrop.loading",
+    **dict.fromkeys(("Options", "Recognizer"), "eardrop.transcribe"),
+    **dict.fromkeys(("Result", "Segment"), "eardrop.transcript"),
+}
+
+__all__ = [
+    "LFM2",
+    "WHISPER",
+    "AudioError",
+    "AudioTooLong",
+    "Cancelled",
+    "ContextFull",
+    "EardropError",
+    "EngineClosed",
+    "MelConfig",
+    "MissingExtra",
+    "ModelFileError",
+    "OptionError",
+    "Options",
+    "Recognizer",
+    "Result",
+    "Segment",
+    "__version__",
+    "load",
+    "log_mel",
+    "open_gguf",
+    "read_audio",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "read_audio":
+        return import_module("eardrop.audio").read
+    if name not in _HOMES:
+        raise AttributeError(f"module 'eardrop' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,38 @@
+"""What is particular to a model family, as one row: front end, prompt, stop rules, limits.
+
+A successor enters as another row and its own equations, not as branches.
+"""
+
+from dataclasses import dataclass
+
+from eardrop.audio.log_mel import LFM2, MelConfig
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One family of speech models."""
+
+    name: str
+    front_end: MelConfig
+    system_prompt: str  # what makes it transcribe
+    ends_text: tuple[str, ...]  # control tokens with which it leaves text, besides the vocabulary's own ends
+    least_seconds: float  # shorter audio holds no word: transcribed as nothing
+    most_seconds: float  # of one window
+    tokens_per_second: float  # more text than that is no transcript: the limit of a window
+    tokens_beside: int  # allowed on top, for the shortest clips
+
+    def token_limit(self, seconds: float) -> int:
+        """The most tokens that a transcript of so much audio may have."""
+        return self.tokens_beside + int(seconds * self.tokens_per_second)
+
+
+LFM2_AUDIO = Architecture(
+    name="LFM2-Audio",
+    front_end=LFM2,
+    system_prompt="Perform ASR.",
+    ends_text=("<|audio_start|>",),  # it wants to speak now (spec §8.2)
+    least_seconds=0.02,
+    most_seconds=327.84,  # llama.cpp's limit for these files: 2 · 16,392 + 1 mel frames (golden README)
+    tokens_per_second=12.5,  # one per encoder row; fast English speech needs half of it
+    tokens_beside=16,
+)

@@ -1,0 +1,19 @@
+"""Sound: bytes become samples, samples become mel frames."""
+
+from eardrop.audio.log_mel import LFM2, WHISPER, MelConfig, log_mel
+from eardrop.audio.rate import SAMPLE_RATE
+from eardrop.audio.read import Blocks, RawPCM, Source, blocks, name_of, read
+
+__all__ = [
+    "LFM2",
+    "SAMPLE_RATE",
+    "WHISPER",
+    "Blocks",
+    "MelConfig",
+    "RawPCM",
+    "Source",
+    "blocks",
+    "log_mel",
+    "name_of",
+    "read",
+]

@@ -1,0 +1,220 @@
+"""One clip in, tokens out: the engine joins audio, text, model and search, and owns the thread they compute on.
+
+    request (prompt with places for recordings, recordings) ─→ log-mel ─→ encoder rows ─→ prompt rows
+        ─→ the decode loop of `search/batch.py`, beside other requests ─→ tokens, one by one
+
+Callers on any thread submit requests and iterate their handles. Weights are read only; what changes belongs to the
+loop's thread.
+"""
+
+import os
+import queue
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+
+import numpy as np
+
+from eardrop.architecture import LFM2_AUDIO, Architecture
+from eardrop.audio.log_mel import MelConfig, log_mel
+from eardrop.dialect import REFERENCE, Dialect
+from eardrop.errors import AudioTooLong, EngineClosed, OptionError
+from eardrop.gguf import GgufFile
+from eardrop.model.conformer import encode
+from eardrop.model.decoder import embed
+from eardrop.model.weights import Decoder, Encoder
+from eardrop.ops import Array, Float32, spans
+from eardrop.ops.backend import Backend
+from eardrop.search import Batch, Choice, Finish, Greedy, Mask, Search, Stop, Task
+from eardrop.text import Media, Part, Tokenizer
+
+PATIENCE_SECONDS = 2.0  # with a step that is under way when an engine is closed; the thread is a daemon
+
+
+@dataclass(frozen=True)
+class Model:
+    """Everything that was loaded; shared by all requests, changed by none."""
+
+    name: str
+    tokenizer: Tokenizer
+    encoder: Encoder
+    decoder: Decoder
+    backend: Backend
+    files: tuple[GgufFile, ...] = ()
+    architecture: Architecture = LFM2_AUDIO
+
+    @property
+    def front_end(self) -> MelConfig:
+        """The family's front end with as many mel bins as this encoder hears."""
+        return replace(self.architecture.front_end, mels=self.encoder.shape.mels)
+
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        """Tokens that end a transcript: the vocabulary's ends, and those with which the model leaves text."""
+        written = (self.tokenizer.written(text) for text in self.architecture.ends_text)
+        return self.tokenizer.stop_tokens | {token for token in written if token is not None}
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of an answer."""
+
+    id: int
+    piece: bytes  # what it spells; part of a character, maybe
+    logprob: float
+    margin: float  # how far its logit stood above the next
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What is asked: a prompt, and a recording for each of its places, as samples (N,) or encoded rows (R, n_embd)."""
+
+    prompt: Sequence[Part]
+    audio: Sequence[Float32] = ()
+    search: Search = field(default_factory=Greedy)
+    limit: int | None = None  # tokens; None: as many as fit
+    stop: frozenset[int] | None = None  # None: the vocabulary's own ends
+    allowed: Mask | None = None  # (V,) the tokens that may be said
+    dialect: Dialect = REFERENCE
+
+
+class Handle(Iterator[Token]):
+    """An answer as it comes: iterate its tokens; `finish` says why it ended. Errors are raised where one iterates."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._said: queue.SimpleQueue[Token | Finish | BaseException] = queue.SimpleQueue()
+        self._end: Finish | BaseException | None = None
+        self._task: Task | None = None
+
+    @property
+    def finish(self) -> Finish | None:
+        """Why the answer ended; None while it goes on, or after an error."""
+        return self._end if isinstance(self._end, Finish) else None
+
+    def cancel(self) -> None:
+        """Stop within one step; tokens said so far remain to be read."""
+        if self._task is not None:
+            self._task.cancelled = True
+
+    def __next__(self) -> Token:
+        if self._end is None:
+            message = self._said.get()
+            if isinstance(message, Token):
+                return message
+            self._end = message
+        if isinstance(self._end, BaseException):
+            raise self._end
+        raise StopIteration
+
+    def _say(self, choice: Choice) -> None:
+        piece = self._tokenizer.piece(choice.token)
+        self._said.put(Token(choice.token, piece, choice.logprob, choice.margin))
+
+
+class Engine:
+    """A loaded model and the thread it computes on. Safe to share between threads; not to carry across a fork."""
+
+    def __init__(self, model: Model, *, streams: int = 8, kv: str | None = None) -> None:
+        self.model = model
+        self._batch = Batch(model.decoder, model.backend, _Preparer(model), streams, kv)
+        self._thread = threading.Thread(target=self._batch.run, name="eardrop-decode", daemon=True)
+        self._process = os.getpid()
+        # not a method of ours: the thread must not keep an engine alive that everyone forgot
+        self.close = weakref.finalize(self, _close, self._batch, self._thread, os.getpid())
+        self._thread.start()
+
+    def submit(self, request: Request) -> Handle:
+        """Ask; the request joins the others at the next step. Raises what can be known at once."""
+        self._check_alive()
+        places = sum(isinstance(part, Media) for part in request.prompt)
+        if places != len(request.audio):
+            raise OptionError(f"the prompt has {places} places for recordings, and {len(request.audio)} were given")
+        for audio in request.audio:
+            self._check_audio(audio)
+        handle = Handle(self.model.tokenizer)
+        stop = self.model.tokenizer.stop_tokens if request.stop is None else request.stop
+        handle._task = Task(
+            request,
+            request.search,
+            Stop(stop, request.limit),
+            handle._say,
+            handle._said.put,
+            request.allowed,
+        )
+        self._batch.submit(handle._task)
+        return handle
+
+    def encode(self, samples: Float32, *, dialect: Dialect = REFERENCE) -> Float32:
+        """Samples (N,), mono, 16 kHz → rows (R, n_embd) as the decoder reads them, one per 80 ms."""
+        self._check_alive()
+        self._check_audio(samples)
+        model = self.model
+        rows = self._batch.call(lambda: model.backend.download(_encoded(model, [samples], dialect)[0])).result()
+        return np.array(rows, np.float32)
+
+    def _check_alive(self) -> None:
+        if os.getpid() != self._process:
+            raise EngineClosed("the model was loaded before this process was forked; load it here")
+        if not self._thread.is_alive():
+            raise EngineClosed("the engine was closed; load the model again")
+        for file in self.model.files:
+            file.check_unchanged()
+
+    def _check_audio(self, audio: Float32) -> None:
+        architecture, shape = self.model.architecture, self.model.encoder.shape
+        if audio.ndim == 2 and audio.shape[1] == shape.out:
+            return
+        if audio.ndim != 1:
+            expected = f"(N,) samples or (R, {shape.out}) encoded rows"
+            raise OptionError(f"a recording has the shape {audio.shape}, expected {expected}")
+        seconds = len(audio) / architecture.front_end.rate
+        if seconds > architecture.most_seconds:
+            most = f"one window holds at most {architecture.most_seconds:.0f}"
+            raise AudioTooLong(f"the recording has {seconds:.0f} seconds, and {most}; cut it into shorter files")
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _close(batch: Batch, thread: threading.Thread, process: int) -> None:
+    if os.getpid() == process:
+        batch.close()
+        thread.join(PATIENCE_SECONDS)
+
+
+@dataclass(frozen=True)
+class _Preparer:
+    """Requests become prompt rows: all their clips are encoded in one batch per dialect."""
+
+    model: Model
+
+    def __call__(self, requests: Sequence[Request]) -> list[Array]:
+        rows: dict[int, Array] = {}
+        for dialect in {request.dialect for request in requests}:
+            clips = [a for request in requests if request.dialect == dialect for a in request.audio if a.ndim == 1]
+            if clips:
+                encoded = _encoded(self.model, clips, dialect)
+                rows.update((id(clip), part) for clip, part in zip(clips, encoded, strict=True))
+        return [self._assembled(request, rows) for request in requests]
+
+    def _assembled(self, request: Request, rows: dict[int, Array]) -> Array:
+        """The prompt's parts in order, recordings in their places."""
+        upload, audio = self.model.backend.upload, iter(request.audio)
+        recordings = (rows[id(a)] if a.ndim == 1 else upload(a) for a in audio)
+        parts = [next(recordings) if isinstance(part, Media) else part for part in request.prompt]
+        return embed(self.model.decoder, parts, self.model.backend)
+
+
+def _encoded(model: Model, clips: Sequence[Float32], dialect: Dialect) -> list[Array]:
+    """The rows of each clip."""
+    mels = [log_mel(clip, model.front_end) for clip in clips]
+    rows, offsets = encode(model.encoder, mels, model.backend, half_input=dialect.half_first_convolution)
+    return [rows[span] for span in spans(offsets)]

@@ -1,0 +1,94 @@
+"""`load`: a name or files become a recogniser."""
+
+import os
+from collections.abc import Callable
+
+from eardrop.backends import choose
+from eardrop.engine import Engine, Model
+from eardrop.errors import ModelFileError
+from eardrop.gguf import GgufFile, open_gguf
+from eardrop.hub import find_pair
+from eardrop.model.kinds import Kind, require
+from eardrop.model.shape import DecoderShape, EncoderShape, decoder_shape, encoder_shape
+from eardrop.model.weights import load_decoder, load_encoder
+from eardrop.ops.backend import Backend
+from eardrop.printable import printable
+from eardrop.text import Tokenizer, check_template
+from eardrop.transcribe import Recognizer
+
+
+def load(
+    model: str | os.PathLike[str],
+    *,
+    projector: str | os.PathLike[str] | None = None,
+    backend: str = "auto",
+    kv: str | None = None,
+    streams: int = 8,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Recognizer:
+    """A recogniser from a pair of GGUF files.
+
+    model      the text model, or a folder that holds the pair
+    projector  the projector (mmproj); None finds it beside the text model
+    backend    "auto" or a name from `eardrop info`
+    kv         type of the cached keys and values; None is the backend's own
+    streams    texts that are decoded at once
+    progress   told the share of the tensors that are loaded, 0 to 1
+
+    Raises ModelFileError for files that are missing, damaged, or not what they should be.
+    """
+    return Recognizer(Engine(load_model(model, projector, choose(backend), progress), streams=streams, kv=kv))
+
+
+def load_model(
+    model: str | os.PathLike[str],
+    projector: str | os.PathLike[str] | None,
+    backend: Backend,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Model:
+    """The weights and tokenizer of a pair, on a backend."""
+    text_path, projector_path = find_pair(model, projector)
+    text, audio = open_gguf(text_path), open_gguf(projector_path)
+    require(text, Kind.TEXT)
+    require(audio, Kind.PROJECTOR)
+    check_template(text.facts.get("tokenizer.chat_template"), printable(str(text.path)))
+    decoder, encoder = decoder_shape(text), encoder_shape(audio)
+    tokenizer = Tokenizer.from_facts(text.facts, printable(str(text.path)))
+    _check_match(text, audio, decoder, encoder, tokenizer)
+    told = _counted(progress, 9 * len(decoder.mixers) + 37 * encoder.layers + 23)
+    return Model(
+        name=text.path.name.removesuffix(".gguf"),
+        tokenizer=tokenizer,
+        encoder=load_encoder(audio, encoder, backend, told),
+        decoder=load_decoder(text, decoder, backend, told),
+        backend=backend,
+        files=(text, audio),
+    )
+
+
+def _check_match(
+    text: GgufFile, audio: GgufFile, decoder: DecoderShape, encoder: EncoderShape, tokenizer: Tokenizer
+) -> None:
+    """The two files belong together, and the vocabulary to the embedding."""
+    if encoder.out != decoder.width:
+        raise ModelFileError(
+            f"{printable(str(audio.path))}: speaks in rows of {encoder.out}, but {printable(text.path.name)} reads rows"
+            f" of {decoder.width}; the projector belongs to another model"
+        )
+    if tokenizer.vocabulary_size != decoder.vocabulary:
+        raise ModelFileError(
+            f"{printable(str(text.path))}: has {tokenizer.vocabulary_size} tokens, but token_embd.weight has"
+            f" {decoder.vocabulary} rows; re-download or re-convert the file"
+        )
+
+
+def _counted(progress: Callable[[float], None], tensors: int) -> Callable[[str], None]:
+    """Names of tensors, as they are taken, into a share of all."""
+    taken = 0
+
+    def told(name: str) -> None:
+        nonlocal taken
+        taken += 1
+        progress(min(1.0, taken / tensors))
+
+    return told

@@ -1,0 +1,246 @@
+"""The decode loop: all streams step together, and join, leave and are cancelled between steps.
+
+    submit ─→ waiting ─→ prepared and prefilled ─→ going: one token each per step ─→ ended, slot free
+
+There is no other loop: one stream is a batch of one. Everything here runs on the thread that calls `run`; `submit`,
+`call`, `cancel` and `close` may be called from any.
+"""
+
+import queue
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from eardrop.errors import ContextFull, EngineClosed
+from eardrop.model.decoder import Picks, Step, prefill
+from eardrop.model.state import Streams
+from eardrop.model.weights import Decoder
+from eardrop.ops import Array, Float32
+from eardrop.ops.backend import Backend
+from eardrop.search.choice import Choice, Mask, Search
+from eardrop.search.stop import Finish, Stop
+
+ROWS = 256  # rows of room are made in such pieces: a growing text moves the caches seldom
+
+
+@dataclass(eq=False)
+class Task:
+    """One text to be said. `say` and `end` are called on the loop's thread; `end` exactly once."""
+
+    prompt: Any  # what `prepare` makes rows of
+    search: Search
+    stop: Stop
+    say: Callable[[Choice], None]
+    end: Callable[[Finish | BaseException], None]
+    allowed: Mask | None = None
+    cancelled: bool = False
+
+
+@dataclass(eq=False)
+class _Going:
+    """A task that has a slot, and the token it said last."""
+
+    task: Task
+    slot: int
+    choose: Callable[[Choice, Callable[[], Float32], Mask | None], Choice]
+    last: int = -1
+    said: int = 0
+
+
+@dataclass(frozen=True)
+class _Errand:
+    """A function to run between steps."""
+
+    function: Callable[[], Any]
+    future: "Future[Any]"
+
+
+@dataclass(eq=False)
+class Batch:
+    """The loop's state. `prepare` turns the prompts of several tasks into rows, (P, D) each."""
+
+    w: Decoder
+    ops: Backend
+    prepare: Callable[[Sequence[Any]], Sequence[Array]]
+    slots: int = 8
+    kv: str | None = None
+    _inbox: "queue.SimpleQueue[Task | _Errand | None]" = field(default_factory=queue.SimpleQueue)
+    _waiting: deque[Task] = field(default_factory=deque)
+    _going: list[_Going] = field(default_factory=list)
+    _steps: dict[tuple[int, bool], Step] = field(default_factory=dict)
+    _masked: dict[tuple[int, bool], list[_Going]] = field(default_factory=dict)
+    _closed: bool = False
+
+    def __post_init__(self) -> None:
+        self.streams = Streams(self.w.shape, self.ops, slots=self.slots, rows=ROWS, kv=self.kv)
+
+    def submit(self, task: Task) -> None:
+        """Let a task join at the next step."""
+        self._inbox.put(task)
+
+    def call(self, function: Callable[[], Any]) -> "Future[Any]":
+        """Run a function on the loop's thread, between steps."""
+        errand = _Errand(function, Future())
+        self._inbox.put(errand)
+        return errand.future
+
+    def close(self) -> None:
+        """End the loop after this step; whatever has not ended is told so."""
+        self._inbox.put(None)
+
+    def run(self) -> None:
+        """The loop, until `close`."""
+        while not self._closed:
+            self._receive()
+            self._drop_cancelled()
+            self._admit()
+            if self._going:
+                self._guarded(self._step, self._going)
+        for task in (*self._waiting, *(going.task for going in self._going), *self._abandoned()):
+            task.end(EngineClosed("the engine was closed; load the model again"))
+
+    def _receive(self) -> None:
+        """Take what has arrived; with nothing to do, wait for something."""
+        idle = not self._going and not self._waiting
+        while not self._closed and (idle or not self._inbox.empty()):
+            message, idle = self._inbox.get(), False
+            if message is None:
+                self._closed = True
+            elif isinstance(message, Task):
+                self._waiting.append(message)
+            else:
+                _run(message)
+
+    def _abandoned(self) -> list[Task]:
+        """Tasks that arrived behind the close; errands behind it are failed."""
+        tasks = []
+        while not self._inbox.empty():
+            message = self._inbox.get()
+            if isinstance(message, Task):
+                tasks.append(message)
+            elif message is not None:
+                message.future.set_exception(EngineClosed("the engine was closed; load the model again"))
+        return tasks
+
+    def _drop_cancelled(self) -> None:
+        for going in [going for going in self._going if going.task.cancelled]:
+            self._leave(going, Finish.CANCELLED)
+        for task in [task for task in self._waiting if task.cancelled]:
+            self._waiting.remove(task)
+            task.end(Finish.CANCELLED)
+
+    def _admit(self) -> None:
+        """Give free slots to those who wait longest, and absorb their prompts together."""
+        tasks: list[Task] = []
+        while self._waiting and len(tasks) + len(self._going) < self.slots:
+            tasks.append(self._waiting.popleft())
+        for task, rows in self._prepared(tasks):
+            going = _Going(task, self.streams.join(), task.search.begin().choose)
+            self._going.append(going)
+            self._guarded(partial(self._absorb, rows=rows), [going])
+
+    def _prepared(self, tasks: Sequence[Task]) -> list[tuple[Task, Array]]:
+        """Rows for each task; together if that works, else one by one, so that only the culprit fails."""
+        if not tasks:
+            return []
+        try:
+            return list(zip(tasks, self.prepare([task.prompt for task in tasks]), strict=True))
+        except Exception as error:  # whatever it is, the loop goes on and the caller is told
+            if len(tasks) > 1:
+                return [pair for task in tasks for pair in self._prepared([task])]
+            tasks[0].end(error)
+            return []
+
+    def _absorb(self, new: Sequence[_Going], rows: Array) -> None:
+        """Prefill one stream and say its first token."""
+        (going,) = new
+        self._make_room(going.slot, len(rows))
+        logits = prefill(self.w, [rows], self.streams, [going.slot], self.ops)
+        allowed = None if going.task.allowed is None else self.ops.upload(going.task.allowed[None])
+        self._say(new, logits, self.ops.pick(logits, allowed))
+
+    def _step(self, going: Sequence[_Going]) -> None:
+        """One token for every stream that has room for one."""
+        going = [stream for stream in going if self._has_room(stream)]
+        if not going:
+            return
+        step = self._captured(going)
+        logits, picks = step([stream.last for stream in going], [stream.slot for stream in going])
+        self._say(going, logits, picks)
+
+    def _captured(self, going: Sequence[_Going]) -> Step:
+        """The step for so many streams, captured when it is first needed."""
+        key = len(going), any(stream.task.allowed is not None for stream in going)
+        if key not in self._steps:
+            self._steps[key] = Step(self.w, self.streams, len(going), self.ops, masked=key[1])
+        step = self._steps[key]
+        if key[1] and self._masked.get(key) != list(going):  # masks change only when streams come or go
+            self._masked[key] = list(going)
+            for row, stream in enumerate(going):
+                step.allow(row, stream.task.allowed)
+        return step
+
+    def _say(self, going: Sequence[_Going], logits: Array, picks: Picks) -> None:
+        best = zip(*(self.ops.download(column).tolist() for column in picks), strict=True)
+        for row, (stream, pick) in enumerate(zip(going, best, strict=True)):
+            fetch = lambda row=row: np.asarray(self.ops.download(logits[row]), np.float32)  # noqa: E731
+            choice = stream.choose(Choice(*pick), fetch, stream.task.allowed)
+            finish = stream.task.stop.before(choice.token, stream.said)
+            if finish is not None:
+                self._leave(stream, finish)
+                continue
+            stream.last, stream.said = choice.token, stream.said + 1
+            stream.task.say(choice)
+            if stream.said == stream.task.stop.limit:
+                self._leave(stream, Finish.LENGTH)
+
+    def _has_room(self, stream: _Going) -> bool:
+        try:
+            self._make_room(stream.slot, 1)
+        except ContextFull:
+            self._leave(stream, Finish.CONTEXT)
+            return False
+        return True
+
+    def _make_room(self, slot: int, rows: int) -> None:
+        """Room for so many rows more, up to the model's context; captured steps are void where caches move."""
+        needed, most = int(self.streams.position[slot]) + rows, self.w.shape.context
+        if needed > most:
+            raise ContextFull(
+                f"{needed:,} rows are needed, and the model's context has {most:,};"
+                " give a shorter recording or prompt, or allow fewer tokens"
+            )
+        if needed > self.streams.rows:
+            self._forget_steps()
+            wanted = max(needed, 2 * self.streams.rows)
+            self.streams.reserve(min(most, -(-wanted // ROWS) * ROWS))
+
+    def _forget_steps(self) -> None:
+        self._steps.clear()
+        self._masked.clear()
+
+    def _leave(self, stream: _Going, how: Finish | BaseException) -> None:
+        self._going.remove(stream)
+        self.streams.leave(stream.slot)
+        stream.task.end(how)
+
+    def _guarded(self, work: Callable[[Sequence[_Going]], None], streams: Sequence[_Going]) -> None:
+        """Run; if it fails, its streams end with the error and the loop goes on."""
+        try:
+            work(list(streams))
+        except Exception as error:
+            self._forget_steps()
+            for stream in [stream for stream in streams if stream in self._going]:
+                self._leave(stream, error)
+
+
+def _run(errand: _Errand) -> None:
+    try:
+        errand.future.set_result(errand.function())
+    except BaseException as error:  # the caller's to handle
+        errand.future.set_exception(error)

@@ -1,0 +1,37 @@
+"""The wishes of one transcription: keywords of the Python API, and flags of the command line derived from them."""
+
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+from eardrop.errors import OptionError
+
+
+class Wishes(TypedDict, total=False):
+    """The keywords of `Recognizer.transcribe` and `stream`, for type checkers; a test holds it equal to Options."""
+
+    max_tokens: int | None
+    max_seconds: float
+    track: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a recording is transcribed. `help` is what the command line says of a field."""
+
+    max_tokens: int | None = field(
+        default=None, metadata={"help": "most tokens of a text (default: by the seconds of audio)"}
+    )
+    max_seconds: float = field(
+        default=86_400.0, metadata={"help": "refuse longer recordings, counted while decoding (default: a day)"}
+    )
+    track: int | None = field(
+        default=None, metadata={"help": "audio track of a container, from 0 (default: the one marked as default)"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise OptionError(f"max_tokens is {self.max_tokens}, expected at least 1")
+        if not self.max_seconds > 0:
+            raise OptionError(f"max_seconds is {self.max_seconds}, expected more than 0")
+        if self.track is not None and self.track < 0:
+            raise OptionError(f"track is {self.track}, expected 0 or more")

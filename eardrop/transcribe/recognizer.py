@@ -1,0 +1,156 @@
+"""A recogniser: an engine, and what turns a recording into segments of text.
+
+`stream` is the primitive; `transcribe` collects it. One clip is one window for now: windows over recordings of any
+length come with the stage that cuts in pauses.
+"""
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Unpack
+
+import numpy as np
+
+from eardrop.audio import SAMPLE_RATE, Source, blocks, name_of
+from eardrop.dialect import REFERENCE, Dialect
+from eardrop.engine import Engine, Handle, Model, Request, Token
+from eardrop.errors import AudioTooLong
+from eardrop.ops import Float32
+from eardrop.search import Finish, Greedy, Search
+from eardrop.text import MEDIA, Detokenizer, Part, prompt, split_markers
+from eardrop.transcribe.options import Options, Wishes
+from eardrop.transcript import Result, Segment
+
+
+class Recognizer:
+    """Transcribes recordings with a loaded model. Safe to share between threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @property
+    def model(self) -> Model:
+        """What was loaded."""
+        return self.engine.model
+
+    def encode(self, samples: Float32) -> Float32:
+        """What the decoder hears: samples (N,), mono, 16 kHz → rows (R, n_embd), one per 80 ms."""
+        return self.engine.encode(np.asarray(samples, np.float32))
+
+    def generate(
+        self,
+        text: str = "",
+        *,
+        system: str | None = None,
+        audio: Float32 | Sequence[Float32] = (),
+        search: Search | None = None,
+        max_tokens: int | None = None,
+        parse_special: bool = False,
+        dialect: Dialect = REFERENCE,
+    ) -> Iterator[Token]:
+        """Answer one prompt, token by token: text, recordings, or both.
+
+        text           the user's; `<__media__>` marks the places of the recordings, which else come first
+        system         the system's; "Perform ASR." makes LFM2-Audio transcribe
+        audio          samples (N,), mono, 16 kHz, or rows from `encode`; one or several
+        search         greedy by default
+        parse_special  lets the text spell control tokens
+
+        Closing the iterator cancels the request.
+        """
+        audios = [audio] if isinstance(audio, np.ndarray) else list(audio)
+        user = split_markers(text, len(audios))
+        parts = prompt(self.model.tokenizer, system=system, user=user, dialect=dialect, parse_special=parse_special)
+        return self._tokens(parts, audios, search or Greedy(), max_tokens, dialect)
+
+    def _tokens(
+        self, parts: list[Part], audios: list[Float32], search: Search, limit: int | None, dialect: Dialect
+    ) -> Iterator[Token]:
+        handle = self.engine.submit(Request(parts, audios, search=search, limit=limit, dialect=dialect))
+        try:
+            yield from handle
+        finally:
+            handle.cancel()
+
+    def stream(self, source: Source, **options: Unpack[Wishes]) -> Iterator[Segment]:
+        """Transcribe, giving each segment as it is ready. Keywords: the fields of `Options`."""
+        return _Transcription(self, source, Options(**options)).segments()
+
+    def transcribe(self, source: Source, **options: Unpack[Wishes]) -> Result:
+        """Transcribe a recording: a path ("-" is standard input), bytes, a file object, or samples at 16 kHz.
+
+        Keywords: the fields of `Options`. Raises AudioError for what can't be read, OptionError for wishes that
+        can't be met.
+        """
+        transcription = _Transcription(self, source, Options(**options))
+        segments = tuple(transcription.segments())
+        return Result(segments, name_of(source), self.model.name, transcription.seconds, notes=transcription.notes)
+
+    def close(self) -> None:
+        """Stop computing; whoever waits for text is told."""
+        self.engine.close()
+
+    def __enter__(self) -> "Recognizer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Transcription:
+    """One recording on its way to segments."""
+
+    def __init__(self, asr: Recognizer, source: Source, options: Options) -> None:
+        self._asr, self._source, self._options = asr, source, options
+        self._architecture = asr.model.architecture
+        self.seconds = 0.0
+        self.notes: tuple[str, ...] = ()
+
+    def segments(self) -> Iterator[Segment]:
+        """The window's segment; none for audio too short to hold a word."""
+        samples = self._samples()
+        self.seconds = len(samples) / SAMPLE_RATE
+        if self.seconds >= self._architecture.least_seconds:
+            yield self._judged(self._handle(samples))
+
+    def _samples(self) -> Float32:
+        """All samples, refused as soon as they are more than a window holds."""
+        options, most = self._options, self._architecture.most_seconds
+        pieces, got = [], 0
+        read = blocks(self._source, track=options.track, max_seconds=options.max_seconds)
+        for piece in read:
+            pieces.append(piece)
+            got += len(piece)
+            if got > most * SAMPLE_RATE:
+                name = name_of(self._source)
+                raise AudioTooLong(f"{name} is longer than {most:.0f} seconds, the most one window holds; cut it first")
+        self.notes = tuple(read.notes)
+        return np.concatenate(pieces)
+
+    def _handle(self, samples: Float32) -> Handle:
+        model, architecture = self._asr.model, self._architecture
+        parts = prompt(model.tokenizer, system=architecture.system_prompt, user=[MEDIA], dialect=REFERENCE)
+        limit = self._options.max_tokens or architecture.token_limit(self.seconds)
+        # what a transcript may not hold can't be chosen: control tokens that don't end it, words that aren't any
+        allowed = ~(model.tokenizer.control_mask() | model.tokenizer.unused_mask())
+        allowed[list(model.stop_tokens)] = True
+        return self._asr.engine.submit(Request(parts, [samples], limit=limit, stop=model.stop_tokens, allowed=allowed))
+
+    def _judged(self, handle: Handle) -> Segment:
+        """The text, and what speaks against it."""
+        try:
+            tokens = list(handle)
+        finally:
+            handle.cancel()
+        text = Detokenizer()
+        said = "".join(text.push(token.piece) for token in tokens) + text.flush()
+        cut = handle.finish is not Finish.STOP
+        return Segment(
+            start=0.0,
+            end=self.seconds,
+            text=said.strip(),
+            tokens=tuple(token.id for token in tokens),
+            logprob=float(np.mean([token.logprob for token in tokens])) if tokens else 0.0,
+            warnings=(f"the text was cut off after {len(tokens)} tokens ({handle.finish})",) if cut else (),
+        )

@@ -1,0 +1,70 @@
+"""JSON: whisper's keys, so that its readers read ours, and beside them what whisper has no word for."""
+
+import json
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eardrop.errors import OptionError
+from eardrop.printable import printable
+
+if TYPE_CHECKING:
+    from eardrop.transcript.result import Result, Segment
+
+HOP_SECONDS = 0.01  # whisper's `seek` counts mel frames
+
+
+def write(result: "Result") -> str:
+    """One object on one line, ASCII."""
+    whole = {
+        "text": result.text,
+        "segments": [_segment(index, segment) for index, segment in enumerate(result.segments)],
+        "language": result.language,
+        "duration": result.duration,
+        "source": result.source,
+        "model": result.model,
+        "notes": list(result.notes),
+    }
+    return json.dumps(whole)
+
+
+def _segment(index: int, segment: "Segment") -> dict[str, Any]:
+    return {
+        "id": index,
+        "seek": round(segment.start / HOP_SECONDS),
+        "start": segment.start,
+        "end": segment.end,
+        "text": segment.text,
+        "tokens": list(segment.tokens),
+        "temperature": 0.0,
+        "avg_logprob": segment.logprob,
+        "compression_ratio": _compression_ratio(segment.text),
+        "no_speech_prob": 0.0,
+        "warnings": list(segment.warnings),
+    }
+
+
+def _compression_ratio(text: str) -> float:
+    """Bytes of text for a byte of it compressed: whisper's measure of repetition."""
+    written = text.encode()
+    return len(written) / len(zlib.compress(written))
+
+
+def read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What `write` wrote: the result's own fields, and those of its segments."""
+    try:
+        whole = json.loads(path.read_text(encoding="utf-8"))
+        facts = {name: whole[name] for name in ("source", "model", "duration", "language")}
+        segments = [
+            {
+                **{name: segment[name] for name in ("start", "end", "text")},
+                "tokens": tuple(segment["tokens"]),
+                "logprob": segment["avg_logprob"],
+                "warnings": tuple(segment["warnings"]),
+            }
+            for segment in whole["segments"]
+        ]
+        return {**facts, "notes": tuple(whole["notes"])}, segments
+    except (ValueError, KeyError, TypeError) as error:
+        found = printable(f"{type(error).__name__}: {error}", most=100)
+        raise OptionError(f"{printable(path.name)}: expected a transcript that eardrop wrote ({found})") from None

@@ -1,0 +1,84 @@
+"""What people keep of a recording: segments of text with their times, and what is wrong with them.
+
+`Result.write("talk.txt")` picks the format by the suffix; the formats are one file each beside this one.
+"""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from eardrop.errors import OptionError
+from eardrop.printable import printable
+from eardrop.transcript import json, txt
+
+FORMATS = {"txt": txt, "json": json}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of speech. Times in seconds of the recording."""
+
+    start: float
+    end: float
+    text: str
+    tokens: tuple[int, ...] = ()
+    logprob: float = 0.0  # mean over the tokens
+    warnings: tuple[str, ...] = ()  # why the text may be wrong or incomplete
+
+
+@dataclass(frozen=True)
+class Result:
+    """A transcript."""
+
+    segments: tuple[Segment, ...]
+    source: str  # what was transcribed, as messages call it
+    model: str
+    duration: float  # seconds of audio
+    language: str = "en"
+    notes: tuple[str, ...] = ()  # what was wrong with the recording
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return " ".join(segment.text for segment in self.segments if segment.text)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with the recording or any of its segments."""
+        return (*self.notes, *(warning for segment in self.segments for warning in segment.warnings))
+
+    def write(self, path: str | os.PathLike[str], *, form: str | None = None) -> None:
+        """Write the file whole or not at all; the suffix chooses the format, or `form` does."""
+        target = Path(path)
+        name = form or target.suffix.removeprefix(".").lower()
+        if name not in FORMATS:
+            raise OptionError(
+                f"{printable(target.name)}: no format is called {printable(name)!r}: {', '.join(FORMATS)}"
+            )
+        _write_atomically(target, FORMATS[name].write(self))
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> "Result":
+        """A result that `write` wrote as json."""
+        facts, segments = json.read(Path(path))
+        return cls(segments=tuple(Segment(**segment) for segment in segments), **facts)
+
+
+def _write_atomically(target: Path, text: str) -> None:
+    """Through a file beside it: a reader sees the old or the new, never half."""
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        Path(name).chmod(0o666 & ~_umask())
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
