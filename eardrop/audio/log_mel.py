@@ -54,6 +54,7 @@ def per_feature(energies: Float64) -> Float64:
     float32 mean of digital silence is off by 1e-6, and dividing that by 1e-5 shows.
     """
     logs = np.log(energies + 2.0**-24)
+    logs -= logs[0]  # a constant bin is 0 then, and stays exactly 0
     standard = (logs - logs.mean(axis=0)) / (logs.std(axis=0, ddof=1) + 1e-5)
     return np.concatenate([standard, np.zeros((1, energies.shape[1]))])
 

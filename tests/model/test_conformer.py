@@ -1,0 +1,64 @@
+"""The encoder: a clip among others equals it alone, and every length has its rows."""
+
+import numpy as np
+import pytest
+
+from eardrop.audio import log_mel
+from eardrop.backends import BACKENDS
+from eardrop.engine import Model
+from eardrop.loading import load_model
+from eardrop.model.conformer import encode, relative_positions
+from eardrop.ops import listening
+from tests.pairs import pair, record
+
+
+@pytest.fixture(scope="module", params=[name for name, choice in BACKENDS.items() if choice.missing() is None])
+def model(request: pytest.FixtureRequest) -> Model:
+    return load_model(*pair(), BACKENDS[request.param].make())
+
+
+def encoded(model: Model, *mels: np.ndarray, half: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    rows, offsets = encode(model.encoder, mels, model.backend, half_input=half)
+    return np.array(model.backend.download(rows)), offsets
+
+
+def test_clips_encoded_together_equal_each_alone(model: Model) -> None:
+    mels = [log_mel(record(clip).samples) for clip in ("ms20", "speech3", "ms100", "chirp1")]
+    together, offsets = encoded(model, *mels)
+    for index, mel in enumerate(mels):
+        alone, _ = encoded(model, mel)
+        np.testing.assert_allclose(together[offsets[index] : offsets[index + 1]], alone, atol=2e-5)
+
+
+@pytest.mark.parametrize(("samples", "rows"), [(320, 1), (480, 1), (1_280, 2), (16_000, 13), (16_160, 13), (100_000, 79)])
+def test_rows_are_an_eighth_of_the_mel_frames_rounded_up(model: Model, samples: int, rows: int) -> None:
+    noise = np.random.default_rng(0).standard_normal(samples).astype(np.float32) * 0.1
+    found, offsets = encoded(model, log_mel(noise))
+    assert found.shape == (rows, model.decoder.shape.width)
+    assert offsets.tolist() == [0, rows]
+
+
+def test_half_input_rounds_and_nothing_else(model: Model) -> None:
+    mel = log_mel(record("speech3").samples)
+    plain, half = encoded(model, mel)[0], encoded(model, mel, half=True)[0]
+    assert 0 < np.abs(plain - half).max() < 1e-3
+    zeros = np.zeros_like(mel)
+    assert np.abs(encoded(model, zeros)[0] - encoded(model, zeros, half=True)[0]).max() == 0
+
+
+def test_relative_positions_run_from_the_furthest_behind_to_the_furthest_ahead() -> None:
+    table = relative_positions(3, 4)
+    distances = [2, 1, 0, -1, -2]
+    np.testing.assert_allclose(table[:, 0], np.sin(distances), atol=1e-6)
+    np.testing.assert_allclose(table[:, 1], np.cos(distances), atol=1e-6)
+    np.testing.assert_allclose(table[:, 2], np.sin(np.array(distances) * 0.01), atol=1e-6)
+
+
+def test_taps_name_every_module(model: Model) -> None:
+    seen: dict[str, tuple[int, ...]] = {}
+    with listening(lambda name, x: seen.__setitem__(name, x.shape)):
+        encoded(model, log_mel(record("ms100").samples))
+    parts = ("feed_forward1", "self_attn", "conv", "feed_forward2")
+    expected = ["conformer.pre_encode", *(f"conformer.layers.0.{part}" for part in parts), "conformer.layers.0", "audio_adapter"]
+    assert list(seen) == expected
+    assert seen["conformer.layers.0"] == (2, 512)

@@ -1,0 +1,202 @@
+"""The decoder: chunks, batches, order of streams and saved moments change nothing."""
+
+import numpy as np
+import pytest
+
+from eardrop.backends import BACKENDS
+from eardrop.engine import Model
+from eardrop.errors import ContextFull
+from eardrop.loading import load_model
+from eardrop.model import decoder
+from eardrop.model.state import Streams
+from eardrop.ops import listening
+from tests.pairs import pair
+
+rng = np.random.default_rng(5)
+LONG, SHORT = rng.integers(20, 900, 37).astype(np.int32), rng.integers(20, 900, 5).astype(np.int32)
+
+
+@pytest.fixture(scope="module", params=[name for name, choice in BACKENDS.items() if choice.missing() is None])
+def model(request: pytest.FixtureRequest) -> Model:
+    return load_model(*pair(), BACKENDS[request.param].make())
+
+
+def inputs_of(model: Model, ids: np.ndarray) -> np.ndarray:
+    return decoder.embed(model.decoder, [ids], model.backend)
+
+
+def streams_of(model: Model, slots: int = 3, rows: int = 64) -> Streams:
+    return Streams(model.decoder.shape, model.backend, slots=slots, rows=rows, kv="float32")
+
+
+def prefilled(model: Model, streams: Streams, slot: int, ids: np.ndarray, **options) -> np.ndarray:
+    logits = decoder.prefill(model.decoder, [inputs_of(model, ids)], streams, [slot], model.backend, **options)
+    return np.array(model.backend.download(logits))
+
+
+def steps(model: Model, streams: Streams, slots: list[int], ids: list[list[int]]) -> np.ndarray:
+    """Logits (steps, B, V) of feeding each stream its ids."""
+    step = decoder.Step(model.decoder, streams, len(slots), model.backend)
+    return np.array([np.array(model.backend.download(step(now, slots)[0])) for now in zip(*ids, strict=True)])
+
+
+def assert_same(got: np.ndarray, expected: np.ndarray) -> None:
+    """Within 1e-5 of the largest logit."""
+    np.testing.assert_allclose(got, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 512])
+def test_prefill_in_chunks_equals_one_pass(model: Model, chunk: int) -> None:
+    whole = streams_of(model)
+    expected = prefilled(model, whole, whole.join(), LONG, chunk=len(LONG))
+    parts = streams_of(model)
+    assert_same(prefilled(model, parts, parts.join(), LONG, chunk=chunk), expected)
+
+
+def test_prefill_equals_stepping(model: Model) -> None:
+    a, b = streams_of(model), streams_of(model)
+    expected = prefilled(model, a, a.join(), LONG, logits_for=[range(len(LONG))])
+    assert_same(steps(model, b, [b.join()], [LONG.tolist()])[:, 0], expected)
+
+
+def test_logits_come_for_the_rows_asked_across_chunks(model: Model) -> None:
+    a, b = streams_of(model), streams_of(model)
+    every = prefilled(model, a, a.join(), LONG, logits_for=[range(len(LONG))])
+    some = prefilled(model, b, b.join(), LONG, logits_for=[[0, 6, 7, 36]], chunk=7)
+    assert_same(some, every[[0, 6, 7, 36]])
+
+
+def test_two_streams_of_different_length_together_equal_each_alone(model: Model) -> None:
+    together = streams_of(model)
+    slots = [together.join(), together.join()]
+    rows = [inputs_of(model, ids) for ids in (LONG, SHORT)]
+    first = np.array(decoder.prefill(model.decoder, rows, together, slots, model.backend, chunk=8))
+    later = steps(model, together, slots, [[30, 31, 32], [40, 41, 42]])
+    for i, (ids, follow) in enumerate(((LONG, [30, 31, 32]), (SHORT, [40, 41, 42]))):
+        alone = streams_of(model)
+        slot = alone.join()
+        assert_same(first[i], prefilled(model, alone, slot, ids)[0])
+        assert_same(later[:, i], steps(model, alone, [slot], [follow])[:, 0])
+
+
+def test_streams_that_join_and_leave_leave_no_trace(model: Model) -> None:
+    streams = streams_of(model, slots=2)
+    first, second = streams.join(), streams.join()
+    prefilled(model, streams, first, LONG)
+    kept = prefilled(model, streams, second, SHORT)
+    streams.leave(first)
+    again = streams.join()
+    assert again == first
+    assert_same(prefilled(model, streams, again, SHORT), kept)
+    one, other = steps(model, streams, [again, second], [[9, 8, 7], [9, 8, 7]]).transpose(1, 0, 2)
+    assert_same(one, other)
+
+
+def test_a_second_generation_equals_the_first(model: Model) -> None:
+    streams, runs = streams_of(model), []
+    for _ in range(2):
+        slot = streams.join()
+        logits = prefilled(model, streams, slot, LONG)
+        runs.append(np.concatenate([logits, steps(model, streams, [slot], [[5, 6, 7, 8]])[:, 0]]))
+        streams.leave(slot)
+    assert np.array_equal(runs[0], runs[1])
+
+
+def test_restore_goes_back_to_the_saved_moment(model: Model) -> None:
+    streams = streams_of(model)
+    slot = streams.join()
+    prefilled(model, streams, slot, LONG)
+    moment = streams.save(slot)
+    expected = steps(model, streams, [slot], [[30, 31, 32]])
+    streams.restore(moment)
+    assert streams.position[slot] == len(LONG)
+    steps(model, streams, [slot], [[50, 51]])
+    streams.restore(moment)
+    assert np.array_equal(steps(model, streams, [slot], [[30, 31, 32]]), expected)
+
+
+def test_a_moment_behind_which_the_slot_went_is_void(model: Model) -> None:
+    streams = streams_of(model)
+    slot = streams.join()
+    early = streams.save(slot)
+    prefilled(model, streams, slot, SHORT)
+    late = streams.save(slot)
+    streams.restore(early)
+    with pytest.raises(AssertionError, match="moment is gone"):
+        streams.restore(late)
+    streams.leave(slot)
+    with pytest.raises(AssertionError, match="moment is gone"):
+        streams.restore(early)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 9, 20])
+def test_keep_cuts_a_prefill_back_to_its_first_rows(model: Model, rows: int) -> None:
+    streams, plain = streams_of(model), streams_of(model)
+    slot, other = streams.join(), plain.join()
+    prefilled(model, streams, slot, SHORT)
+    streams.revisable(slot)
+    prefilled(model, streams, slot, LONG[:20], chunk=8)
+    streams.keep(slot, rows)
+    prefilled(model, plain, other, np.concatenate([SHORT, LONG[:rows]]))
+    assert streams.position[slot] == plain.position[other] == len(SHORT) + rows
+    assert_same(steps(model, streams, [slot], [[30, 31]]), steps(model, plain, [other], [[30, 31]]))
+
+
+def test_a_sequence_that_does_not_fit_changes_nothing(model: Model) -> None:
+    streams = streams_of(model, rows=16)
+    slot = streams.join()
+    expected = prefilled(model, streams, slot, SHORT)
+    with pytest.raises(ContextFull, match="42 rows are needed"):
+        prefilled(model, streams, slot, LONG, chunk=4)
+    assert streams.position[slot] == len(SHORT)
+    fresh = streams_of(model)
+    other = fresh.join()
+    assert_same(prefilled(model, fresh, other, SHORT), expected)
+    assert_same(steps(model, streams, [slot], [[3]]), steps(model, fresh, [other], [[3]]))
+
+
+def test_longer_caches_hold_what_the_shorter_held(model: Model) -> None:
+    streams, plain = streams_of(model, rows=8), streams_of(model)
+    slot, other = streams.join(), plain.join()
+    prefilled(model, streams, slot, SHORT)
+    streams.reserve(64)
+    assert streams.room(slot) == 64 - len(SHORT)
+    prefilled(model, plain, other, SHORT)
+    assert np.array_equal(prefilled(model, streams, slot, LONG), prefilled(model, plain, other, LONG))
+
+
+def test_half_precision_caches_stay_close(model: Model) -> None:
+    wide = streams_of(model)
+    narrow = Streams(model.decoder.shape, model.backend, slots=1, rows=64, kv="float16")
+    expected = prefilled(model, wide, wide.join(), LONG)
+    got = prefilled(model, narrow, narrow.join(), LONG)
+    assert 0 < np.abs(got - expected).max() < 0.03
+
+
+def test_a_mask_keeps_a_step_from_saying_what_is_not_allowed(model: Model) -> None:
+    streams = streams_of(model)
+    slots = [streams.join(), streams.join()]
+    step = decoder.Step(model.decoder, streams, 2, model.backend, masked=True)
+    allowed = np.zeros(model.decoder.shape.vocabulary, bool)
+    allowed[123] = True
+    step.allow(0, allowed)
+    logits, (ids, _, margins) = step([5, 5], slots)
+    assert ids.tolist() == [123, int(np.argmax(logits[1]))]
+    assert margins[0] == np.inf
+    step.allow(0, None)
+    logits, (ids, _, _) = step([6, 6], slots)
+    assert ids[0] == np.argmax(logits[0])
+
+
+def test_taps_name_every_layer_by_the_training_frameworks_names(model: Model) -> None:
+    seen: dict[str, np.ndarray] = {}
+    streams = streams_of(model)
+    with listening(lambda name, x: seen.__setitem__(name, model.backend.download(x))):
+        logits = prefilled(model, streams, streams.join(), SHORT)
+    assert [name for name in seen if name.count(".") == 2] == [f"lfm.layers.{i}" for i in range(4)]
+    assert {"lfm.layers.0.conv", "lfm.layers.1.self_attn", "lfm.embedding_norm", "logits"} <= set(seen)
+    assert seen["lfm.layers.3"].shape == (len(SHORT), 128)
+    assert np.array_equal(seen["logits"], logits)
+    seen.clear()
+    prefilled(model, streams, streams.join(), SHORT)
+    assert not seen

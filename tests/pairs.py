@@ -1,0 +1,52 @@
+"""The random pair of the tests and llama.cpp's records for it, from the repository alone."""
+
+import functools
+import wave
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from platformdirs import user_cache_path
+
+from eardrop.bench.pairs import write_pair
+
+DATA = Path(__file__).parent / "data" / "micro"
+CLIPS = ("ms20", "ms100", "chirp1", "silence1", "speech3")
+CACHE = user_cache_path("eardrop") / "tests"
+
+
+@functools.cache
+def pair(name: str = "micro") -> tuple[Path, Path]:
+    """The text model and projector of this name, made where they are missing."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    return write_pair(name, CACHE)
+
+
+def pcm16(path: Path) -> np.ndarray:
+    """The samples of a 16-bit WAV, read without our own reader."""
+    with wave.open(str(path)) as file:
+        return np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
+
+
+@dataclass(frozen=True)
+class Record:
+    """What llama.cpp made of one clip with the micro pair (16-bit run, and float32 run where there is one)."""
+
+    samples: np.ndarray
+    mel: np.ndarray  # (T, M)
+    arrays: dict[str, np.ndarray]
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        try:
+            return self.arrays[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+@functools.cache
+def record(clip: str) -> Record:
+    with np.load(DATA / f"{clip}.npz") as f:
+        arrays = dict(f)
+    with np.load(DATA / f"{clip}.mel.npz") as f:
+        arrays["mel_frames"], mel = f["frames"], f["mel"].T
+    return Record(pcm16(DATA / f"{clip}.wav"), mel, arrays)
