@@ -1,0 +1,1 @@
+"""Measuring: models to measure with, and what they are measured by."""
