@@ -55,5 +55,5 @@ def require(file: GgufFile, wanted: Kind) -> None:
 def _other(file: GgufFile) -> str:
     architecture = printable(str(file.facts.get("general.architecture", "not named")), most=40)
     if architecture == "clip":
-        return f"a projector of the type {printable(str(projector_type(file)), most=40)!r}, not {PROJECTOR_TYPE!r}"
-    return f"a model of the architecture {architecture!r}"
+        return f"a projector of the type '{printable(str(projector_type(file)), most=40)}', not '{PROJECTOR_TYPE}'"
+    return f"a model of the architecture '{architecture}'"

@@ -54,7 +54,7 @@ class Result:
         name = form or target.suffix.removeprefix(".").lower()
         if name not in FORMATS:
             raise OptionError(
-                f"{printable(target.name)}: no format is called {printable(name)!r}: {', '.join(FORMATS)}"
+                f"{printable(target.name)}: no format is called '{printable(name)}': {', '.join(FORMATS)}"
             )
         _write_atomically(target, FORMATS[name].write(self))
 

@@ -1,0 +1,110 @@
+"""EARDROP_CHECK, timing, and the choice of a backend."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eardrop.backends import BACKENDS, Divergence, Ledger, checked, choose, timed
+from eardrop.backends.numpy import NumpyBackend
+from eardrop.engine import Engine, Request
+from eardrop.errors import OptionError
+from eardrop.loading import load_model
+from eardrop.ops import OPS
+from eardrop.text import MEDIA, prompt
+from eardrop.dialect import REFERENCE
+from tests.pairs import pair, record
+
+
+def heard(backend: Any) -> list[int]:
+    """A whole answer, every operation of both networks on the way."""
+    model = load_model(*pair(), backend)
+    with Engine(model) as engine:
+        parts = prompt(model.tokenizer, system="Perform ASR.", user=[MEDIA], dialect=REFERENCE)
+        return [token.id for token in engine.submit(Request(parts, [record("ms100").samples], limit=4))]
+
+
+# What a slip of the hand does to each operation: a sign, an order, a shape, a state that is not written.
+def _negated(call, arguments: dict) -> Any:
+    result = call(**arguments)
+    return (-result[0], *result[1:]) if isinstance(result, tuple) else -result
+
+
+def _longer(call, arguments: dict) -> Any:
+    result = call(**arguments)
+    return np.concatenate([result, result[:1]])
+
+
+def _forgetful(call, arguments: dict) -> Any:
+    own = {name: np.array(value) if name in ("state", "keys") else value for name, value in arguments.items()}
+    return call(**own)
+
+
+BREAKS = {
+    **{name: _negated for name in OPS if name not in ("attention_weights", "embed", "flatten")},
+    "embed": _longer,
+    "flatten": lambda call, arguments: call(**arguments)[:, ::-1],
+}
+
+
+class Broken(NumpyBackend):
+    """A backend with one operation spoilt."""
+
+    def __init__(self, name: str, slip) -> None:
+        call = getattr(NumpyBackend, name)
+        op = OPS[name]
+        setattr(self, name, lambda *args, **kwargs: slip(call, op.arguments(*args, **kwargs)))
+
+
+def test_a_checked_backend_gives_the_same_answer() -> None:
+    assert heard(checked(NumpyBackend())) == heard(NumpyBackend())
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_broken_operation_is_named_with_its_inputs_saved(name: str) -> None:
+    with pytest.raises(Divergence, match=rf"^{name} on numpy: output 0") as error:
+        heard(checked(Broken(name, BREAKS[name])))
+    saved = Path(str(error.value).rpartition("inputs in ")[2])
+    with np.load(saved) as inputs:
+        assert set(inputs) <= set(OPS[name].signature.parameters)
+        assert len(inputs) > 0
+
+
+@pytest.mark.parametrize("name", ["short_conv", "attention"])
+def test_a_state_that_is_not_written_is_noticed(name: str) -> None:
+    with pytest.raises(Divergence, match=rf"^{name} on numpy: output [12]"):
+        heard(checked(Broken(name, _forgetful)))
+
+
+def test_timing_counts_every_call_of_the_whole_model() -> None:
+    ledger = Ledger()
+    heard(timed(NumpyBackend(), ledger))
+    assert set(ledger.spent) == set(OPS) - {"attention_weights"}
+    assert ledger.spent["pick"].calls >= 4
+    linear = ledger.spent["linear"]
+    assert linear.calls > 50
+    assert linear.seconds > 0
+    assert linear.flops > linear.calls
+    ledger.clear()
+    assert not ledger.spent
+
+
+def test_auto_takes_the_first_that_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    choice = BACKENDS["numpy"]
+    monkeypatch.setitem(BACKENDS, "numpy", replace(choice, missing=lambda: "it is broken"))
+    monkeypatch.setitem(BACKENDS, "other", replace(choice, make=lambda: SimpleNamespace(name="other")))
+    assert choose().name == "other"
+    with pytest.raises(OptionError, match="'numpy' can't run here: it is broken"):
+        choose("numpy")
+    with pytest.raises(OptionError, match="no backend is called 'tpu': choose auto, numpy"):
+        choose("tpu")
+
+
+def test_the_check_is_switched_on_by_its_knob(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(choose("numpy"), NumpyBackend)
+    monkeypatch.setenv("EARDROP_CHECK", "1")
+    assert not isinstance(choose("numpy"), NumpyBackend)
+    assert choose("numpy").name == "numpy"

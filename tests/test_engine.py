@@ -1,0 +1,245 @@
+"""The engine: many requests at once, each as if it were alone; ends, errors, cancelling, closing."""
+
+import gc
+import os
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+from eardrop.backends import BACKENDS, observed
+from eardrop.dialect import LLAMA_CPP
+from eardrop.engine import Engine, Request
+from eardrop.errors import AudioTooLong, ContextFull, EngineClosed, ModelFileError, OptionError
+from eardrop.loading import load_model
+from eardrop.search import Finish, Sample
+from eardrop.text import MEDIA, prompt
+from tests.pairs import pair, record, rewritten
+
+MODEL = load_model(*pair(), BACKENDS["numpy"].make())
+
+
+@pytest.fixture
+def engine():
+    with Engine(MODEL, streams=3) as engine:
+        yield engine
+
+
+def spoken(clip: str = "speech3", limit: int | None = 8, **more) -> Request:
+    parts = prompt(MODEL.tokenizer, system="Perform ASR.", user=[MEDIA], dialect=LLAMA_CPP)
+    return Request(parts, [record(clip).samples], limit=limit, dialect=LLAMA_CPP, **more)
+
+
+def written(text: str, limit: int | None = 8, **more) -> Request:
+    return Request(prompt(MODEL.tokenizer, system=None, user=[text], dialect=LLAMA_CPP), limit=limit, **more)
+
+
+def ids(handle) -> list[int]:
+    return [token.id for token in handle]
+
+
+def test_greedy_tokens_are_llama_cpps_up_to_the_first_near_tie(engine: Engine) -> None:
+    gold = record("speech3")
+    said = ids(engine.submit(spoken(limit=24)))
+    differ = [i for i, (mine, theirs) in enumerate(zip(said, gold.greedy, strict=False)) if mine != theirs]
+    assert not differ or gold.margin[differ[0]] <= 0.027
+    assert len(said) >= 9
+
+
+def test_requests_together_equal_each_alone(engine: Engine) -> None:
+    requests = [spoken(clip) for clip in ("ms20", "speech3", "ms100")] + [written("hello"), written("the harbour", 3)]
+    alone = [ids(engine.submit(request)) for request in requests]
+    handles = [engine.submit(request) for request in requests]  # five for three slots: two wait and join later
+    assert [ids(handle) for handle in handles] == alone
+    assert [handle.finish for handle in handles] == [Finish.LENGTH] * 5
+
+
+def test_text_only_prompts_are_answered(engine: Engine) -> None:
+    tokens = list(engine.submit(written("hello there")))
+    assert len(tokens) == 8
+    assert all(token.piece == MODEL.tokenizer.piece(token.id) for token in tokens)
+    assert all(token.logprob <= 0 <= token.margin for token in tokens)
+
+
+def test_a_stop_token_ends_the_text_and_is_not_part_of_it(engine: Engine) -> None:
+    free = ids(engine.submit(written("hello")))
+    handle = engine.submit(written("hello", stop=frozenset({free[4]})))
+    assert ids(handle) == free[: free.index(free[4])]
+    assert handle.finish is Finish.STOP
+
+
+def test_a_mask_leaves_only_what_is_allowed(engine: Engine) -> None:
+    allowed = np.zeros(960, bool)
+    allowed[[300, 301]] = True
+    masked, free = engine.submit(written("hello", allowed=allowed)), engine.submit(written("hello"))
+    assert set(ids(masked)) <= {300, 301}
+    assert ids(free) == ids(engine.submit(written("hello")))
+
+
+def test_a_limit_of_nothing_says_nothing(engine: Engine) -> None:
+    handle = engine.submit(written("hello", limit=0))
+    assert ids(handle) == []
+    assert handle.finish is Finish.LENGTH
+
+
+def test_streams_draw_each_with_their_own_seed(engine: Engine) -> None:
+    search = Sample(temperature=2.0, seed=5)
+    alone = ids(engine.submit(written("hello", search=search)))
+    together = [engine.submit(written("hello", search=search)) for _ in range(2)]
+    assert [ids(handle) for handle in together] == [alone, alone]
+    assert ids(engine.submit(written("hello", search=Sample(temperature=2.0, seed=6)))) != alone
+
+
+def test_encoded_rows_may_stand_for_samples(engine: Engine) -> None:
+    rows = engine.encode(record("speech3").samples, dialect=LLAMA_CPP)
+    assert rows.shape == (41, 128)
+    request = spoken()
+    assert ids(engine.submit(Request(request.prompt, [rows], limit=8))) == ids(engine.submit(request))
+
+
+def test_cancel_stops_a_text_within_a_step(engine: Engine) -> None:
+    handle = engine.submit(written("hello", limit=None))
+    said = [next(handle) for _ in range(3)]
+    handle.cancel()
+    rest = list(handle)
+    assert handle.finish is Finish.CANCELLED
+    assert len(said) + len(rest) < 2000
+    assert len(ids(engine.submit(written("hello")))) == 8
+
+
+def test_a_waiting_request_can_be_cancelled() -> None:
+    with Engine(MODEL, streams=1) as engine:
+        first, second = engine.submit(written("hello", limit=None)), engine.submit(written("hello"))
+        next(first)
+        second.cancel()
+        assert ids(second) == []
+        assert second.finish is Finish.CANCELLED
+        first.cancel()
+
+
+def test_a_text_that_fills_the_context_says_so(tmp_path) -> None:
+    short = rewritten(pair()[0], tmp_path / "short.gguf", facts={"lfm2.context_length": 40})
+    with Engine(load_model(short, pair()[1], BACKENDS["numpy"].make())) as engine:
+        handle = engine.submit(written("hello", limit=None))
+        count = len(ids(handle))
+        assert handle.finish is Finish.CONTEXT
+        prompt_rows = sum(len(part) for part in written("hello").prompt)
+        assert count == 40 - prompt_rows + 1  # the last token said needs no row
+        with pytest.raises(ContextFull, match="40"):
+            ids(engine.submit(spoken()))
+        assert len(ids(engine.submit(written("hi", limit=2)))) == 2
+
+
+def test_long_texts_outgrow_the_first_caches_without_a_trace(engine: Engine) -> None:
+    long = ids(engine.submit(written("hello", limit=300)))
+    assert len(long) == 300
+    assert ids(engine.submit(written("hello", limit=300))) == long
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "words"),
+    [
+        (Request([np.int32([1]), MEDIA]), OptionError, "1 places for recordings, and 0 were given"),
+        (Request([MEDIA], [np.zeros((3, 5), np.float32)]), OptionError, "(3, 5)"),
+        (Request([MEDIA], [np.zeros(328 * 16_000, np.float32)]), AudioTooLong, "328 seconds"),
+    ],
+)
+def test_requests_that_cannot_be_are_refused_at_once(engine: Engine, request_: Request, error, words: str) -> None:
+    with pytest.raises(error) as caught:
+        engine.submit(request_)
+    assert words in str(caught.value)
+
+
+def test_an_error_while_decoding_reaches_its_caller_and_the_loop_goes_on() -> None:
+    trouble = {"now": False}
+
+    def around(op, call, arguments):
+        if trouble["now"] and op.name == "swiglu":
+            raise ZeroDivisionError("a broken operation")
+        return call(**arguments)
+
+    from dataclasses import replace
+
+    with Engine(replace(MODEL, backend=observed(MODEL.backend, around))) as engine:
+        expected = ids(engine.submit(written("hello")))
+        handle = engine.submit(written("hello", limit=None))
+        next(handle)
+        trouble["now"] = True
+        with pytest.raises(ZeroDivisionError, match="a broken operation"):
+            list(handle)
+        with pytest.raises(ZeroDivisionError):
+            list(handle)
+        trouble["now"] = False
+        assert ids(engine.submit(written("hello"))) == expected
+
+
+def test_a_request_that_cannot_be_prepared_fails_alone(engine: Engine) -> None:
+    good, bad = written("hello"), Request([np.int32([99_999])], limit=3)
+    handles = [engine.submit(request) for request in (good, bad, good)]
+    expected = ids(handles[0])
+    with pytest.raises(IndexError):
+        ids(handles[1])
+    assert ids(handles[2]) == expected
+
+
+def test_closing_tells_whoever_waits() -> None:
+    engine = Engine(MODEL, streams=1)
+    going, waiting = engine.submit(written("hello", limit=None)), engine.submit(written("hello"))
+    next(going)
+    engine.close()
+    for handle in (going, waiting):
+        with pytest.raises(EngineClosed, match="load the model again"):
+            list(handle)
+    with pytest.raises(EngineClosed):
+        engine.submit(written("hello"))
+    engine.close()
+
+
+def test_an_engine_that_everyone_forgot_stops_its_thread() -> None:
+    engine = Engine(MODEL)
+    thread, gone = engine._thread, weakref.ref(engine)
+    del engine
+    gc.collect()
+    assert gone() is None
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_many_threads_share_one_engine(engine: Engine) -> None:
+    expected = ids(engine.submit(spoken("ms100")))
+    results: list[list[int]] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(ids(engine.submit(spoken("ms100"))))) for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [expected] * 6
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_after_a_fork_the_engine_says_that_it_cannot(engine: Engine) -> None:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            engine.submit(written("hello"))
+            os.write(writer, b"answered")
+        except EngineClosed as error:
+            os.write(writer, str(error).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert b"forked" in os.read(reader, 1000)
+
+
+def test_a_model_file_that_changed_is_refused_before_the_next_request(tmp_path) -> None:
+    text = rewritten(pair()[0], tmp_path / "text.gguf")
+    with Engine(load_model(text, pair()[1], BACKENDS["numpy"].make())) as engine:
+        assert ids(engine.submit(written("hello", limit=1)))
+        with text.open("r+b") as file:
+            file.truncate(1000)
+        with pytest.raises(ModelFileError, match=r"text\.gguf"):
+            engine.submit(written("hello"))

@@ -1,0 +1,61 @@
+"""Which projector belongs to a text model."""
+
+from pathlib import Path
+
+import pytest
+
+from eardrop.errors import ModelFileError, OptionError
+from eardrop.hub import find_pair
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def test_the_only_projector_beside_the_model_is_taken(tmp_path: Path) -> None:
+    touch(tmp_path, "model.gguf", "mmproj-any.gguf", "vocoder-model.gguf", "tokenizer-model.gguf")
+    assert find_pair(tmp_path / "model.gguf") == (tmp_path / "model.gguf", tmp_path / "mmproj-any.gguf")
+
+
+def test_among_several_the_same_model_and_weight_type_wins(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        *("LFM2.5-Audio-1.5B-Q4_0.gguf", "mmproj-LFM2.5-Audio-1.5B-Q4_0.gguf", "mmproj-LFM2.5-Audio-1.5B-F16.gguf"),
+        *("mmproj-audioencoder-LFM2-Audio-1.5B-Q4_0.gguf", "LFM2-Audio-1.5B-Q4_0.gguf"),
+    )
+    assert find_pair(tmp_path / "LFM2.5-Audio-1.5B-Q4_0.gguf")[1].name == "mmproj-LFM2.5-Audio-1.5B-Q4_0.gguf"
+    assert find_pair(tmp_path / "LFM2-Audio-1.5B-Q4_0.gguf")[1].name == "mmproj-audioencoder-LFM2-Audio-1.5B-Q4_0.gguf"
+
+
+def test_candidates_are_listed_where_several_fit(tmp_path: Path) -> None:
+    touch(tmp_path, "m-Q8_0.gguf", "mmproj-m-F16.gguf", "mmproj-m-F32.gguf")
+    with pytest.raises(OptionError, match=r"mmproj-m-F16\.gguf, mmproj-m-F32\.gguf.*--mmproj"):
+        find_pair(tmp_path / "m-Q8_0.gguf")
+
+
+def test_the_folder_above_is_looked_at_next(tmp_path: Path) -> None:
+    touch(tmp_path, "q8/m.gguf", "mmproj-m.gguf")
+    assert find_pair(tmp_path / "q8" / "m.gguf")[1] == tmp_path / "mmproj-m.gguf"
+
+
+def test_a_folder_stands_for_the_pair_in_it(tmp_path: Path) -> None:
+    touch(tmp_path, "m-00001-of-00002.gguf", "m-00002-of-00002.gguf", "mmproj-m.gguf", "vocoder-m.gguf")
+    assert [path.name for path in find_pair(tmp_path)] == ["m-00001-of-00002.gguf", "mmproj-m.gguf"]
+    touch(tmp_path, "other.gguf")
+    with pytest.raises(OptionError, match=r"2 text models.*-m"):
+        find_pair(tmp_path)
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    touch(tmp_path, "m.gguf")
+    with pytest.raises(ModelFileError, match=r"beside m\.gguf.*--mmproj"):
+        find_pair(tmp_path / "m.gguf")
+    with pytest.raises(ModelFileError, match=r"nowhere\.gguf: no such file"):
+        find_pair(tmp_path / "nowhere.gguf")
+    with pytest.raises(ModelFileError, match=r"gone\.gguf: no such file"):
+        find_pair(tmp_path / "m.gguf", tmp_path / "gone.gguf")
+    with pytest.raises(OptionError, match="0 text models"):
+        find_pair(touch(tmp_path / "empty", "mmproj-x.gguf"))

@@ -1,0 +1,75 @@
+"""Results: what is written, how, and that it is read back."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from eardrop.errors import OptionError
+from eardrop.transcript import FORMATS, Result, Segment
+
+RESULT = Result(
+    (
+        Segment(0.0, 1.5, " Hello there.", (5, 6), -0.25),
+        Segment(1.5, 2.0, "", ()),
+        Segment(2.0, 4.25, "Grüße \U0001f600\n", (7,), -0.5, ("cut off",)),
+    ),
+    source="talk.mp3",
+    model="tiny",
+    duration=4.25,
+    notes=("truncated",),
+)
+
+
+def test_text_joins_what_was_said() -> None:
+    assert RESULT.text == " Hello there. Grüße \U0001f600\n"
+    assert RESULT.warnings == ("truncated", "cut off")
+
+
+def test_txt_is_one_stripped_segment_a_line(tmp_path: Path) -> None:
+    RESULT.write(tmp_path / "a.txt")
+    assert (tmp_path / "a.txt").read_bytes() == "Hello there.\n\nGrüße \U0001f600\n".encode()
+
+
+def test_json_has_whispers_keys_on_one_ascii_line(tmp_path: Path) -> None:
+    RESULT.write(tmp_path / "a.json")
+    written = (tmp_path / "a.json").read_bytes()
+    assert written.isascii()
+    assert b"\n" not in written
+    whole = json.loads(written)
+    assert list(whole)[:3] == ["text", "segments", "language"]
+    assert list(whole["segments"][2])[:10] == [
+        *("id", "seek", "start", "end", "text", "tokens", "temperature"),
+        *("avg_logprob", "compression_ratio", "no_speech_prob"),
+    ]
+    assert whole["segments"][2]["seek"] == 200
+    assert whole["segments"][2]["avg_logprob"] == -0.5
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    RESULT.write(tmp_path / "a.json")
+    assert Result.read(tmp_path / "a.json") == RESULT
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"segments": 3}', "\x1b[2J", '{"text": "", "segments": [{}]}'])
+def test_what_we_did_not_write_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(OptionError, match=r"x\.json: expected a transcript") as error:
+        Result.read(tmp_path / "x.json")
+    assert str(error.value).isprintable()
+
+
+def test_an_unknown_suffix_lists_the_formats(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="txt, json"):
+        RESULT.write(tmp_path / "a.docx")
+    RESULT.write(tmp_path / "a.docx", form="txt")
+    assert (tmp_path / "a.docx").exists()
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("old")
+    monkeypatch.setattr(FORMATS["txt"], "write", lambda result: "\ud800")
+    with pytest.raises(UnicodeEncodeError):
+        RESULT.write(tmp_path / "a.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "old"
