@@ -28,6 +28,7 @@ from eardrop.model.weights import Decoder, Encoder
 from eardrop.ops import Array, Float32, spans
 from eardrop.ops.backend import Backend
 from eardrop.search import Batch, Choice, Finish, Greedy, Mask, Search, Stop, Task
+from eardrop.stages import stage
 from eardrop.text import Media, Part, Tokenizer
 
 PATIENCE_SECONDS = 2.0  # with a step that is under way when an engine is closed; the thread is a daemon
@@ -215,6 +216,8 @@ class _Preparer:
 
 def _encoded(model: Model, clips: Sequence[Float32], dialect: Dialect) -> list[Array]:
     """The rows of each clip."""
-    mels = [log_mel(clip, model.front_end) for clip in clips]
-    rows, offsets = encode(model.encoder, mels, model.backend, half_input=dialect.half_first_convolution)
+    with stage("log-mel"):
+        mels = [log_mel(clip, model.front_end) for clip in clips]
+    with stage("encoder"):
+        rows, offsets = encode(model.encoder, mels, model.backend, half_input=dialect.half_first_convolution)
     return [rows[span] for span in spans(offsets)]

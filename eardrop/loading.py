@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from eardrop.backends import choose
 from eardrop.engine import Engine, Model
@@ -13,6 +14,7 @@ from eardrop.model.shape import DecoderShape, EncoderShape, decoder_shape, encod
 from eardrop.model.weights import load_decoder, load_encoder
 from eardrop.ops.backend import Backend
 from eardrop.printable import printable
+from eardrop.stages import stage
 from eardrop.text import Tokenizer, check_template
 from eardrop.transcribe import Recognizer
 
@@ -47,7 +49,11 @@ def load_model(
     progress: Callable[[float], None] = lambda share: None,
 ) -> Model:
     """The weights and tokenizer of a pair, on a backend."""
-    text_path, projector_path = find_pair(model, projector)
+    with stage("load"):
+        return _loaded(*find_pair(model, projector), backend, progress)
+
+
+def _loaded(text_path: Path, projector_path: Path, backend: Backend, progress: Callable[[float], None]) -> Model:
     text, audio = open_gguf(text_path), open_gguf(projector_path)
     require(text, Kind.TEXT)
     require(audio, Kind.PROJECTOR)

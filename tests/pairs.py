@@ -2,13 +2,17 @@
 
 import functools
 import wave
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from platformdirs import user_cache_path
 
 from eardrop.bench.pairs import write_pair
+from eardrop.gguf import GgufTensor, open_gguf, write_gguf
 
 DATA = Path(__file__).parent / "data" / "micro"
 CLIPS = ("ms20", "ms100", "chirp1", "silence1", "speech3")
@@ -50,3 +54,18 @@ def record(clip: str) -> Record:
     with np.load(DATA / f"{clip}.mel.npz") as f:
         arrays["mel_frames"], mel = f["frames"], f["mel"].T
     return Record(pcm16(DATA / f"{clip}.wav"), mel, arrays)
+
+
+def rewritten(
+    source: Path,
+    target: Path,
+    *,
+    facts: Mapping[str, Any] = MappingProxyType({}),
+    tensors: Mapping[str, GgufTensor | None] = MappingProxyType({}),
+) -> Path:
+    """A copy of a GGUF file with some facts and tensors replaced, added, or, where None is given, left out."""
+    with open_gguf(source) as file:
+        told = {key: value for key, value in {**file.facts, **facts}.items() if value is not None}
+        held = {name: tensor for name, tensor in {**file.tensors, **tensors}.items() if tensor is not None}
+        write_gguf(target, told, held.values())
+    return target

@@ -209,9 +209,7 @@ def test_an_engine_that_everyone_forgot_stops_its_thread() -> None:
 def test_many_threads_share_one_engine(engine: Engine) -> None:
     expected = ids(engine.submit(spoken("ms100")))
     results: list[list[int]] = []
-    threads = [
-        threading.Thread(target=lambda: results.append(ids(engine.submit(spoken("ms100"))))) for _ in range(6)
-    ]
+    threads = [threading.Thread(target=lambda: results.append(ids(engine.submit(spoken("ms100"))))) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:

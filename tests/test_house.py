@@ -25,7 +25,7 @@ ROOMS: dict[str, set[str]] = {
     "bench": {"gguf", "audio", "ops", "backends", "model", "engine", "transcribe", "loading"},
     "tools": {"gguf", "audio", "text", "ops", "backends", "model", "engine", "transcript", "transcribe", "loading"},
 }
-FOR_ALL = {"errors", "knobs", "version", "printable", "dialect"}
+FOR_ALL = {"errors", "knobs", "version", "printable", "dialect", "stages"}
 FACADES = {"__init__", "__main__", "cli"}  # may know everything
 
 

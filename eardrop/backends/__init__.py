@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from eardrop.backends.numpy import NumpyBackend
 from eardrop.backends.observed import Divergence, Ledger, Spent, checked, observed, timed
 from eardrop.errors import OptionError
-from eardrop.knobs import CHECK
+from eardrop.knobs import CHECK, DEBUG, TAP
+from eardrop.ops import write_taps
 from eardrop.ops.backend import Backend
 
 
@@ -27,8 +28,12 @@ BACKENDS: dict[str, BackendChoice] = {
 }
 
 
+OPERATIONS = 2  # the level of EARDROP_DEBUG that times operations
+LEDGER = Ledger()  # where it is entered
+
+
 def choose(name: str = "auto") -> Backend:
-    """The backend of this name, or for "auto" the fastest that runs here. Under EARDROP_CHECK=1 it is checked.
+    """The backend of this name, or for "auto" the fastest that runs here; checked, timed or tapped if a knob asks.
 
     Raises OptionError for a name that isn't in the table or can't run here.
     """
@@ -40,11 +45,19 @@ def choose(name: str = "auto") -> Backend:
     if reason is not None:
         raise OptionError(f"backend {wanted!r} can't run here: {reason}")
     backend = BACKENDS[wanted].make()
-    return checked(backend) if CHECK.level() else backend
+    if CHECK.level():
+        backend = checked(backend)
+    if DEBUG.level() >= OPERATIONS:
+        backend = timed(backend, LEDGER)
+    if TAP.read():
+        write_taps(TAP.read(), backend.download)
+    return backend
 
 
 __all__ = [
     "BACKENDS",
+    "LEDGER",
+    "OPERATIONS",
     "BackendChoice",
     "Divergence",
     "Ledger",

@@ -11,7 +11,7 @@ from eardrop.ops.record import Arithmetic, Array, Case, Cost, Float32, Int32, Op
 from eardrop.ops.rel_attention import REL_ATTENTION
 from eardrop.ops.rope import ROPE
 from eardrop.ops.short_conv import SHORT_CONV
-from eardrop.ops.tap import listening, tap
+from eardrop.ops.taps import listening, tap, write_taps
 
 OPS = {
     op.name: op
@@ -37,4 +37,5 @@ __all__ = [
     "ragged",
     "spans",
     "tap",
+    "write_taps",
 ]

@@ -24,6 +24,7 @@ from eardrop.ops import Array, Float32
 from eardrop.ops.backend import Backend
 from eardrop.search.choice import Choice, Mask, Search
 from eardrop.search.stop import Finish, Stop
+from eardrop.stages import stage
 
 ROWS = 256  # rows of room are made in such pieces: a growing text moves the caches seldom
 
@@ -160,7 +161,8 @@ class Batch:
         """Prefill one stream and say its first token."""
         (going,) = new
         self._make_room(going.slot, len(rows))
-        logits = prefill(self.w, [rows], self.streams, [going.slot], self.ops)
+        with stage("prefill"):
+            logits = prefill(self.w, [rows], self.streams, [going.slot], self.ops)
         allowed = None if going.task.allowed is None else self.ops.upload(going.task.allowed[None])
         self._say(new, logits, self.ops.pick(logits, allowed))
 
@@ -170,7 +172,8 @@ class Batch:
         if not going:
             return
         step = self._captured(going)
-        logits, picks = step([stream.last for stream in going], [stream.slot for stream in going])
+        with stage("token"):
+            logits, picks = step([stream.last for stream in going], [stream.slot for stream in going])
         self._say(going, logits, picks)
 
     def _captured(self, going: Sequence[_Going]) -> Step:

@@ -16,6 +16,7 @@ from eardrop.engine import Engine, Handle, Model, Request, Token
 from eardrop.errors import AudioTooLong
 from eardrop.ops import Float32
 from eardrop.search import Finish, Greedy, Search
+from eardrop.stages import stage
 from eardrop.text import MEDIA, Detokenizer, Part, prompt, split_markers
 from eardrop.transcribe.options import Options, Wishes
 from eardrop.transcript import Result, Segment
@@ -109,7 +110,8 @@ class _Transcription:
 
     def segments(self) -> Iterator[Segment]:
         """The window's segment; none for audio too short to hold a word."""
-        samples = self._samples()
+        with stage("audio"):
+            samples = self._samples()
         self.seconds = len(samples) / SAMPLE_RATE
         if self.seconds >= self._architecture.least_seconds:
             yield self._judged(self._handle(samples))

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eardrop.backends import BACKENDS, Divergence, Ledger, checked, choose, timed
+from eardrop.backends import BACKENDS, LEDGER, Divergence, Ledger, checked, choose, timed
 from eardrop.backends.numpy import NumpyBackend
+from eardrop.dialect import REFERENCE
 from eardrop.engine import Engine, Request
 from eardrop.errors import OptionError
 from eardrop.loading import load_model
 from eardrop.ops import OPS
+from eardrop.stages import timing
 from eardrop.text import MEDIA, prompt
-from eardrop.dialect import REFERENCE
 from tests.pairs import pair, record
 
 
@@ -108,3 +109,30 @@ def test_the_check_is_switched_on_by_its_knob(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("EARDROP_CHECK", "1")
     assert not isinstance(choose("numpy"), NumpyBackend)
     assert choose("numpy").name == "numpy"
+
+
+def test_operations_are_timed_at_the_second_debug_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EARDROP_DEBUG", "2")
+    LEDGER.clear()
+    heard(choose("numpy"))
+    assert LEDGER.spent["linear"].calls > 50
+    LEDGER.clear()
+
+
+def test_taps_are_written_where_the_knob_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("eardrop.ops.taps._listeners", [])
+    monkeypatch.setenv("EARDROP_TAP", str(tmp_path / "taps"))
+    heard(choose("numpy"))
+    written = {path.name for path in (tmp_path / "taps").iterdir()}
+    assert {"audio_adapter.npy", "logits.npy", "logits.1.npy", "lfm.layers.3.self_attn.npy"} <= written
+    assert np.load(tmp_path / "taps" / "logits.npy").shape == (1, 960)
+
+
+def test_stages_of_the_journey_are_told_to_whoever_listens() -> None:
+    told: list[str] = []
+    with timing(lambda name, seconds: told.append(name)):
+        heard(NumpyBackend())
+    assert list(dict.fromkeys(told)) == ["load", "log-mel", "encoder", "prefill", "token"]
+    assert told.count("token") == 3
+    heard(NumpyBackend())
+    assert told.count("load") == 1

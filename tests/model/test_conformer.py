@@ -30,7 +30,9 @@ def test_clips_encoded_together_equal_each_alone(model: Model) -> None:
         np.testing.assert_allclose(together[offsets[index] : offsets[index + 1]], alone, atol=2e-5)
 
 
-@pytest.mark.parametrize(("samples", "rows"), [(320, 1), (480, 1), (1_280, 2), (16_000, 13), (16_160, 13), (100_000, 79)])
+@pytest.mark.parametrize(
+    ("samples", "rows"), [(320, 1), (480, 1), (1_280, 2), (16_000, 13), (16_160, 13), (100_000, 79)]
+)
 def test_rows_are_an_eighth_of_the_mel_frames_rounded_up(model: Model, samples: int, rows: int) -> None:
     noise = np.random.default_rng(0).standard_normal(samples).astype(np.float32) * 0.1
     found, offsets = encoded(model, log_mel(noise))
@@ -59,6 +61,11 @@ def test_taps_name_every_module(model: Model) -> None:
     with listening(lambda name, x: seen.__setitem__(name, x.shape)):
         encoded(model, log_mel(record("ms100").samples))
     parts = ("feed_forward1", "self_attn", "conv", "feed_forward2")
-    expected = ["conformer.pre_encode", *(f"conformer.layers.0.{part}" for part in parts), "conformer.layers.0", "audio_adapter"]
+    expected = [
+        "conformer.pre_encode",
+        *(f"conformer.layers.0.{part}" for part in parts),
+        "conformer.layers.0",
+        "audio_adapter",
+    ]
     assert list(seen) == expected
     assert seen["conformer.layers.0"] == (2, 512)

@@ -81,7 +81,9 @@ def test_a_missing_tensor_of_the_text_model_is_named(tmp_path: Path, name: str) 
     assert "text.gguf" in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["a.conv1d.5.bias", "a.blk.0.linear_pos.weight", "mm.a.mlp.3.bias", "a.pre_encode.out.weight"])
+@pytest.mark.parametrize(
+    "name", ["a.conv1d.5.bias", "a.blk.0.linear_pos.weight", "mm.a.mlp.3.bias", "a.pre_encode.out.weight"]
+)
 def test_a_missing_tensor_of_the_projector_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(ModelFileError, match=name):
         load(projector=projector_with(tmp_path, tensors={name: None}))

@@ -14,6 +14,7 @@ import pytest
 
 from eardrop.audio import log_mel
 from eardrop.backends import BACKENDS
+from eardrop.bench.pairs import PAIRS, write_pair
 from eardrop.dialect import LLAMA_CPP, REFERENCE
 from eardrop.engine import Model
 from eardrop.loading import load_model
@@ -22,7 +23,6 @@ from eardrop.model.conformer import encode
 from eardrop.model.state import Streams
 from eardrop.text import MEDIA, prompt
 from tests.pairs import CACHE, CLIPS, Record, pair, pcm16, record
-from eardrop.bench.pairs import PAIRS, write_pair
 
 STEPS = 24
 
@@ -163,9 +163,7 @@ def test_every_pair_and_clip_is_within_check_pys_tolerances(golden: Path, name: 
             logits = forced_logits(model, half, gold, 9)
             reports += [
                 check.compare(gold, embd=rows, logits=forced_logits(model, rows, gold, 9), f32=True),
-                check.compare(
-                    gold, logits=forced_logits(model, gold["embd_f32"], gold, 9), f32=True, given_embd=True
-                ),
+                check.compare(gold, logits=forced_logits(model, gold["embd_f32"], gold, 9), f32=True, given_embd=True),
             ]
             assert np.abs(half - gold["embd_f32"]).max() <= 1e-4, path.stem
             assert np.abs(logits - gold["logits_f32"]).max() <= 1e-3, path.stem

@@ -34,7 +34,9 @@ def test_draws_follow_the_distribution() -> None:
 
 
 def test_temperature_sharpens_and_flattens() -> None:
-    np.testing.assert_allclose(shares(everything(temperature=0.5)), np.exp(2 * LOGITS) / np.exp(2 * LOGITS).sum(), atol=0.03)
+    np.testing.assert_allclose(
+        shares(everything(temperature=0.5)), np.exp(2 * LOGITS) / np.exp(2 * LOGITS).sum(), atol=0.03
+    )
     assert shares(everything(temperature=0.01))[0] == 1.0
     assert shares(everything(temperature=100.0))[4] > 0.15
 

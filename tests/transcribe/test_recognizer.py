@@ -96,7 +96,9 @@ def test_a_misspelt_wish_is_a_type_error(asr: Recognizer) -> None:
         asr.transcribe(DATA / "ms100.wav", max_token=3)  # type: ignore[call-arg]
 
 
-@pytest.mark.parametrize("wish", [{"max_tokens": 0}, {"max_seconds": 0.0}, {"max_seconds": float("nan")}, {"track": -1}])
+@pytest.mark.parametrize(
+    "wish", [{"max_tokens": 0}, {"max_seconds": 0.0}, {"max_seconds": float("nan")}, {"track": -1}]
+)
 def test_wishes_without_meaning_are_refused(wish: dict) -> None:
     with pytest.raises(eardrop.OptionError, match=next(iter(wish))):
         Options(**wish)

@@ -9,9 +9,15 @@ implementations can be compared step by step. EARDROP_TAP=folder writes each as 
 Listeners are process-wide, because an engine computes on a thread of its own.
 """
 
+import itertools
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from eardrop.ops.record import Array
 
@@ -34,3 +40,15 @@ def listening(listener: Listener) -> Iterator[None]:
         yield
     finally:
         _listeners.remove(listener)
+
+
+def write_taps(folder: str, download: Callable[[Array], npt.NDArray[Any]]) -> None:
+    """From now on write every tap to the folder: NAME.npy the first time, NAME.1.npy the second, and so on."""
+    target, counts = Path(folder), defaultdict[str, "itertools.count[int]"](itertools.count)
+    target.mkdir(parents=True, exist_ok=True)
+
+    def write(name: str, x: Array) -> None:
+        index = next(counts[name])
+        np.save(target / f"{name}.{index}.npy" if index else target / f"{name}.npy", download(x))
+
+    _listeners.append(write)

@@ -1,0 +1,43 @@
+# make demo    transcribe the bundled recording with a small random model (its words mean nothing)
+# make test    all tests
+# make check   lint, format and types
+#
+# Each creates what it needs in .venv, from the package index alone. PYTHON=… chooses the interpreter.
+
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+DEMO := .demo
+
+.PHONY: demo test test-long check clean
+
+demo: $(VENV)/.installed
+	@$(RUN) examples/demo_pair.py $(DEMO)
+	$(VENV)/bin/eardrop transcribe -m $(DEMO)/micro.gguf --max-tokens 24 examples/harbour.flac
+
+test: $(VENV)/.developing
+	$(RUN) -m pytest
+
+test-long: $(VENV)/.developing
+	EARDROP_TEST_LONG=1 $(RUN) -m pytest
+
+check: $(VENV)/.developing
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "eardrop needs Python 3.11 or newer: none was found; name one with PYTHON=…" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.developing: $(VENV)/bin/python pyproject.toml
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,108 @@
+"""Numbers → samples: scaled to [-1, 1], mixed to one channel, moved to 16 kHz, checked, cut into blocks."""
+
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import soxr
+
+from eardrop.audio.rate import SAMPLE_RATE
+from eardrop.errors import AudioError, AudioTooLong
+
+Float32: TypeAlias = npt.NDArray[np.float32]
+Piece: TypeAlias = tuple[int, Float32]  # samples a second; (N,) mono
+
+BLOCK = SAMPLE_RATE  # samples of a block: one second
+LOUDEST = 2.0**16  # beyond is no sound; integers given as floats stay below
+
+# Zero, and the value of 1.0, of each sample type. Powers of two divide exactly, so that 16 kHz PCM has llama.cpp's
+# very samples; of 8 bits it takes 0 and 255 as -1 and 1, which puts silence off zero: ours is centred.
+_SCALES = {
+    "u1": (128, 2.0**7),
+    "i1": (0, 2.0**7),
+    "i2": (0, 2.0**15),
+    "i4": (0, 2.0**31),
+    "f4": (0, 1.0),
+    "f8": (0, 1.0),
+}
+_ROUNDING = 1e-6  # seconds: what summing a day's pieces can err by
+SAMPLE_TYPES = "uint8, int8, int16, int32, float32 or float64"
+
+
+def scalable(dtype: np.dtype[np.generic]) -> bool:
+    return f"{dtype.kind}{dtype.itemsize}" in _SCALES
+
+
+def mean_of(channels: npt.NDArray[np.generic]) -> Float32:
+    """(C, N) of a type in _SCALES → (N,) float32: each scaled to [-1, 1], summed in float32, divided by their count."""
+    zero, one = _SCALES[f"{channels.dtype.kind}{channels.dtype.itemsize}"]
+    with np.errstate(over="ignore", invalid="ignore"):  # `checked` names what a float64 overflows to
+        scaled = (channels.astype(np.float32) - np.float32(zero)) / np.float32(one)
+        total = scaled[0]
+        for channel in scaled[1:]:
+            total = total + channel
+        return np.asarray(total / np.float32(len(scaled)), np.float32)
+
+
+def checked(pieces: Iterable[Piece], *, max_seconds: float, title: str) -> Iterator[Piece]:
+    """The pieces, as long as they are sound and no longer than `max_seconds` together, counted as they come."""
+    length = 0.0
+    for rate, samples in pieces:
+        _expect_finite(samples, length, rate, title)
+        length += len(samples) / rate
+        if length > max_seconds + _ROUNDING:
+            raise AudioTooLong(
+                f"{title} is longer than the limit of {max_seconds:g} s: "
+                "raise max_seconds (--max-seconds on the command line), or cut it"
+            )
+        yield rate, samples
+
+
+def _expect_finite(samples: Float32, before: float, rate: int, title: str) -> None:
+    if not len(samples) or np.abs(samples).max() <= LOUDEST:  # a NaN is the maximum, and compares as false
+        return
+    here = int(np.argmin(np.abs(samples) <= LOUDEST))
+    place = round(before * rate) + here
+    raise AudioError(
+        f"{title} holds the value {samples[here]:g} at sample {place} ({place / rate:.3f} s), "
+        "expected numbers in about [-1, 1]: repair or scale it"
+    )
+
+
+def at_16k(pieces: Iterable[Piece]) -> Iterator[Float32]:
+    """The pieces at SAMPLE_RATE: those that have it untouched, others through soxr. A rate may change on the way.
+
+    soxr's delay is compensated by its own flush, so that N samples become round(N · 16000 / rate).
+    """
+    current, resampler = SAMPLE_RATE, None
+    for rate, samples in pieces:
+        if rate != current:
+            yield from _rest(resampler)
+            current, resampler = rate, _resampler(rate)
+        yield samples if resampler is None else resampler.resample_chunk(samples)
+    yield from _rest(resampler)
+
+
+def _resampler(rate: int) -> soxr.ResampleStream | None:
+    return None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+
+
+def _rest(resampler: soxr.ResampleStream | None) -> Iterator[Float32]:
+    if resampler is not None:
+        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def regrouped(pieces: Iterable[Float32]) -> Iterator[Float32]:
+    """The same samples in blocks of BLOCK; the last is what remains."""
+    held: list[Float32] = []
+    for piece in pieces:
+        held.append(piece)
+        if sum(map(len, held)) >= BLOCK:
+            joined = np.concatenate(held)
+            whole = len(joined) - len(joined) % BLOCK
+            yield from np.split(joined[:whole], whole // BLOCK)
+            held = [joined[whole:]]
+    rest = np.concatenate(held) if held else np.zeros(0, np.float32)
+    if len(rest):
+        yield rest
