@@ -13,7 +13,7 @@ from eardrop.dialect import LLAMA_CPP
 from eardrop.engine import Engine, Request
 from eardrop.errors import AudioTooLong, ContextFull, EngineClosed, ModelFileError, OptionError
 from eardrop.loading import load_model
-from eardrop.search import Finish, Sample
+from eardrop.search import Finish, Greedy, Sample, Stop, Task
 from eardrop.text import MEDIA, prompt
 from tests.pairs import pair, record, rewritten
 
@@ -194,6 +194,16 @@ def test_closing_tells_whoever_waits() -> None:
     with pytest.raises(EngineClosed):
         engine.submit(written("hello"))
     engine.close()
+
+
+def test_a_request_that_comes_too_late_is_told_so() -> None:
+    engine = Engine(MODEL)
+    engine.close()
+    late = Task(written("hello"), Greedy(), Stop(frozenset()), lambda choice: None, ended := [].append)
+    engine._batch.submit(late)
+    assert isinstance(ended.__self__[0], EngineClosed)
+    with pytest.raises(EngineClosed):
+        engine._batch.call(lambda: None).result(timeout=1)
 
 
 def test_an_engine_that_everyone_forgot_stops_its_thread() -> None:

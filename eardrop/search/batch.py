@@ -10,6 +10,7 @@ import queue
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -76,34 +77,44 @@ class Batch:
     _steps: dict[tuple[int, bool], Step] = field(default_factory=dict)
     _masked: dict[tuple[int, bool], list[_Going]] = field(default_factory=dict)
     _closed: bool = False
+    _ended: bool = False
 
     def __post_init__(self) -> None:
         self.streams = Streams(self.w.shape, self.ops, slots=self.slots, rows=ROWS, kv=self.kv)
 
     def submit(self, task: Task) -> None:
         """Let a task join at the next step."""
-        self._inbox.put(task)
+        self._put(task)
 
     def call(self, function: Callable[[], Any]) -> "Future[Any]":
         """Run a function on the loop's thread, between steps."""
         errand = _Errand(function, Future())
-        self._inbox.put(errand)
+        self._put(errand)
         return errand.future
+
+    def _put(self, message: Task | _Errand) -> None:
+        self._inbox.put(message)
+        if self._ended:  # between the caller's look and now
+            self._turn_away()
 
     def close(self) -> None:
         """End the loop after this step; whatever has not ended is told so."""
         self._inbox.put(None)
 
     def run(self) -> None:
-        """The loop, until `close`."""
-        while not self._closed:
-            self._receive()
-            self._drop_cancelled()
-            self._admit()
-            if self._going:
-                self._guarded(self._step, self._going)
-        for task in (*self._waiting, *(going.task for going in self._going), *self._abandoned()):
-            task.end(EngineClosed("the engine was closed; load the model again"))
+        """The loop, until `close`. However it ends, nobody is left waiting."""
+        try:
+            while not self._closed:
+                self._receive()
+                self._drop_cancelled()
+                self._admit()
+                if self._going:
+                    self._guarded(self._step, self._going)
+        finally:
+            self._ended = True
+            for task in (*self._waiting, *(going.task for going in self._going)):
+                task.end(_closed())
+            self._turn_away()
 
     def _receive(self) -> None:
         """Take what has arrived; with nothing to do, wait for something."""
@@ -117,16 +128,15 @@ class Batch:
             else:
                 _run(message)
 
-    def _abandoned(self) -> list[Task]:
-        """Tasks that arrived behind the close; errands behind it are failed."""
-        tasks = []
-        while not self._inbox.empty():
-            message = self._inbox.get()
-            if isinstance(message, Task):
-                tasks.append(message)
-            elif message is not None:
-                message.future.set_exception(EngineClosed("the engine was closed; load the model again"))
-        return tasks
+    def _turn_away(self) -> None:
+        """Tell whoever came too late; called on any thread once the loop has ended."""
+        with suppress(queue.Empty):
+            while True:
+                message = self._inbox.get_nowait()
+                if isinstance(message, Task):
+                    message.end(_closed())
+                elif message is not None:
+                    message.future.set_exception(_closed())
 
     def _drop_cancelled(self) -> None:
         for going in [going for going in self._going if going.task.cancelled]:
@@ -136,7 +146,7 @@ class Batch:
             task.end(Finish.CANCELLED)
 
     def _admit(self) -> None:
-        """Give free slots to those who wait longest, and absorb their prompts together."""
+        """Give free slots to those who wait longest: encoded together, absorbed one after another."""
         tasks: list[Task] = []
         while self._waiting and len(tasks) + len(self._going) < self.slots:
             tasks.append(self._waiting.popleft())
@@ -240,6 +250,10 @@ class Batch:
             self._forget_steps()
             for stream in [stream for stream in streams if stream in self._going]:
                 self._leave(stream, error)
+
+
+def _closed() -> EngineClosed:
+    return EngineClosed("the engine was closed; load the model again")
 
 
 def _run(errand: _Errand) -> None:
