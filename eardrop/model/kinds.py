@@ -22,7 +22,7 @@ PROJECTOR_TYPE = "lfm2a"
 
 def kind_of(file: GgufFile) -> Kind:
     """Tell the files of the published repositories apart by what they hold, not by their names (spec §2.2, §3)."""
-    architecture = file.facts.get("general.architecture")
+    architecture = file.fact("general.architecture", str, "")
     if architecture == "clip":
         return Kind.PROJECTOR if projector_type(file) == PROJECTOR_TYPE else Kind.OTHER
     if architecture == "lfm2":
@@ -32,9 +32,9 @@ def kind_of(file: GgufFile) -> Kind:
     return Kind.VOCODER if speaks or file.path.name.startswith(("vocoder-", "audiodecoder-")) else Kind.OTHER
 
 
-def projector_type(file: GgufFile) -> object:
-    """The kind of a clip file; early files say it under another key."""
-    return file.facts.get("clip.projector_type") or file.facts.get("clip.audio.projector_type")
+def projector_type(file: GgufFile) -> str:
+    """The kind of a clip file; some say it under another key."""
+    return file.fact("clip.projector_type", str, "") or file.fact("clip.audio.projector_type", str, "")
 
 
 _NEXT = {
@@ -53,7 +53,7 @@ def require(file: GgufFile, wanted: Kind) -> None:
 
 
 def _other(file: GgufFile) -> str:
-    architecture = printable(str(file.facts.get("general.architecture", "not named")), most=40)
+    architecture = printable(file.fact("general.architecture", str, "not named"), most=40)
     if architecture == "clip":
-        return f"a projector of the type '{printable(str(projector_type(file)), most=40)}', not '{PROJECTOR_TYPE}'"
+        return f"a projector of the type '{printable(projector_type(file), most=40)}', not '{PROJECTOR_TYPE}'"
     return f"a model of the architecture '{architecture}'"

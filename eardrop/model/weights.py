@@ -331,6 +331,11 @@ def load_decoder(file: GgufFile, shape: DecoderShape, backend: Backend, taken: P
     )
 
 
+def load_layer(file: GgufFile, shape: DecoderShape, backend: Backend, layer: int) -> DecoderLayer:
+    """One layer of the decoder of a text file, for those who want no more of it."""
+    return _decoder_layer(Tensors(file, backend, _untold).under(f"blk.{layer}."), shape, layer)
+
+
 def _decoder_layer(t: Tensors, shape: DecoderShape, layer: int) -> DecoderLayer:
     width, ffn, mixer = shape.width, shape.ffn, shape.mixers[layer]
     return DecoderLayer(

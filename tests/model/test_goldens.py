@@ -6,6 +6,7 @@ records' own `check.py`, at its tolerances.
 
 import functools
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -105,8 +106,6 @@ def load_check(golden: Path) -> ModuleType:
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
-    import sys
-
     sys.modules["check"] = module  # its dataclass looks itself up
     spec.loader.exec_module(module)
     return module
