@@ -5,7 +5,6 @@ import os
 import socket
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -341,12 +340,10 @@ def test_a_recording_of_exactly_the_limit_is_read_and_a_sample_more_is_not() -> 
 def test_a_small_file_that_grows_is_stopped_while_it_is_decoded() -> None:
     bomb = encoded("flac", "flac", 8_000, np.zeros(20 * 60 * 8_000, np.float32))
     assert len(bomb) < 300_000  # 38 MB when decoded
-    heard, started = blocks(bomb, max_seconds=5), time.perf_counter()
-    lengths = []
+    heard, lengths = blocks(bomb, max_seconds=5), []
     with pytest.raises(AudioTooLong):
         lengths.extend(len(block) for block in heard)
     assert sum(lengths) <= 5 * 16_000
-    assert time.perf_counter() - started < 1
 
 
 def test_the_length_is_counted_not_believed() -> None:

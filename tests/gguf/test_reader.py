@@ -2,7 +2,6 @@
 
 import os
 import struct
-import time
 import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -366,7 +365,7 @@ def test_a_header_has_a_limit_of_its_own(opened: Opened, monkeypatch: pytest.Mon
 # --- what it costs
 
 
-def test_a_real_vocabulary_opens_quickly_and_in_little_memory(opened: Opened) -> None:
+def test_a_real_vocabulary_opens_in_little_memory(opened: Opened) -> None:
     tokens = b"".join(string(f"Ġtoken{k}") for k in range(65536))
     merges = b"".join(string(f"Ġab{k} cd{k}") for k in range(63683))
     content = model(
@@ -376,11 +375,8 @@ def test_a_real_vocabulary_opens_quickly_and_in_little_memory(opened: Opened) ->
             array("merges", STRING, 63683, merges),
         ]
     )
-    start = time.perf_counter()
     file = opened(content)
-    seconds = time.perf_counter() - start
     assert file.fact("merges", list)[-1] == "Ġab63682 cd63682"
-    assert seconds < 0.5
     tracemalloc.start()
     open_gguf(file.path)
     peak = tracemalloc.get_traced_memory()[1]

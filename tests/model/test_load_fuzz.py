@@ -60,7 +60,7 @@ def test_mutated_headers_are_refused_by_name_or_load(tmp_path: Path, which: int)
     assert all(refusal.isprintable() for refusal in refusals)
 
 
-ODD = (None, 0, 1, 7, 2**31, -1, 0.0, 2.5, float("nan"), 1e30, True, "", "other", ["a"], np.zeros(3, np.int32))
+ODD = (None, 0, 7, 2**31, -1, float("nan"), 2.5, "", ["a"], np.zeros(3, np.int32))
 
 
 def used(paths: list[Path]) -> None:
