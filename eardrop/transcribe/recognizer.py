@@ -4,7 +4,7 @@
 length come with the stage that cuts in pauses.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Unpack
 
@@ -76,13 +76,17 @@ class Recognizer:
         """Transcribe, giving each segment as it is ready. Keywords: the fields of `Options`."""
         return _Transcription(self, source, Options(**options)).segments()
 
-    def transcribe(self, source: Source, **options: Unpack[Wishes]) -> Result:
+    def transcribe(
+        self, source: Source, *, told: Callable[[str], None] = lambda text: None, **options: Unpack[Wishes]
+    ) -> Result:
         """Transcribe a recording: a path ("-" is standard input), bytes, a file object, or samples at 16 kHz.
+
+        told  given each stretch of text as it is generated, for people to watch
 
         Keywords: the fields of `Options`. Raises AudioError for what can't be read, OptionError for wishes that
         can't be met.
         """
-        transcription = _Transcription(self, source, Options(**options))
+        transcription = _Transcription(self, source, Options(**options), told)
         segments = tuple(transcription.segments())
         return Result(segments, name_of(source), self.model.name, transcription.seconds, notes=transcription.notes)
 
@@ -102,8 +106,14 @@ class Recognizer:
 class _Transcription:
     """One recording on its way to segments."""
 
-    def __init__(self, asr: Recognizer, source: Source, options: Options) -> None:
-        self._asr, self._source, self._options = asr, source, options
+    def __init__(
+        self,
+        asr: Recognizer,
+        source: Source,
+        options: Options,
+        told: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._asr, self._source, self._options, self._told = asr, source, options, told
         self._architecture = asr.model.architecture
         self.seconds = 0.0
         self.notes: tuple[str, ...] = ()
@@ -141,12 +151,15 @@ class _Transcription:
 
     def _judged(self, handle: Handle) -> Segment:
         """The text, and what speaks against it."""
+        text, said, tokens = Detokenizer(), "", []
         try:
-            tokens = list(handle)
+            for token in handle:
+                tokens.append(token)
+                said += (new := text.push(token.piece))
+                self._told(new)
         finally:
             handle.cancel()
-        text = Detokenizer()
-        said = "".join(text.push(token.piece) for token in tokens) + text.flush()
+        said += text.flush()
         cut = handle.finish is not Finish.STOP
         return Segment(
             start=0.0,

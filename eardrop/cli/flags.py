@@ -1,0 +1,110 @@
+"""Arguments as people type them: underscores for hyphens, values that begin with a hyphen, errors of one line."""
+
+import argparse
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+from eardrop.errors import OptionError
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but: `--max_tokens` is `--max-tokens`, no abbreviations, and errors are OptionErrors."""
+
+    def __init__(self, command: str, about: str, examples: str, usage: str) -> None:
+        super().__init__(
+            prog=f"eardrop {command}",
+            usage=f"eardrop {command} {usage}",
+            description=about,
+            epilog=f"examples:\n{examples}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        """The wishes in these words."""
+        wishes, unknown = self.parse_known_args(self._spelt(words))
+        if unknown:
+            name = unknown[0].partition("=")[0]
+            meant = get_close_matches(name, self._option_string_actions, n=1)
+            self.error(f"no option is called {name!r}" + (f", did you mean {meant[0]}?" if meant else ""))
+        return wishes
+
+    def error(self, message: str) -> NoReturn:
+        raise OptionError(f"{message}; see {self.prog} --help")
+
+    def _spelt(self, words: Sequence[str]) -> list[str]:
+        """The words with known names in our spelling, and each value tied to its flag: `-p "-5 °C"` is a text."""
+        spelt: list[str] = []
+        for index, word in enumerate(words):
+            if word == "--":
+                return spelt + list(words[index:])
+            word = self._hyphened(word)
+            if spelt and self._wants_value(spelt[-1]) and word not in self._option_string_actions:
+                spelt[-1] += f"={words[index]}"
+            else:
+                spelt.append(word)
+        return spelt
+
+    def _hyphened(self, word: str) -> str:
+        name, equals, value = word.partition("=")
+        known = name.replace("_", "-")
+        return known + equals + value if known.startswith("--") and known in self._option_string_actions else word
+
+    def _wants_value(self, word: str) -> bool:
+        action = self._option_string_actions.get(word)
+        return action is not None and action.nargs is None
+
+
+_READERS: dict[type, Callable[[str], Any]] = {int: int, float: float, str: str}
+
+
+def add_options(parser: argparse.ArgumentParser, options: type) -> None:
+    """A flag for each field of a dataclass of wishes: its name, type, and `help` of its metadata."""
+    hints = typing.get_type_hints(options)
+    for field in dataclasses.fields(options):
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            dest=field.name,
+            default=argparse.SUPPRESS,  # only what was asked for is handed on: defaults have one home
+            help=field.metadata["help"],
+            **_reading(hints[field.name]),
+        )
+
+
+def given(wishes: argparse.Namespace, options: type) -> dict[str, Any]:
+    """The fields of `options` that were asked for."""
+    names = {field.name for field in dataclasses.fields(options)}
+    return {name: value for name, value in vars(wishes).items() if name in names}
+
+
+def _reading(hint: Any) -> dict[str, Any]:
+    """How argparse reads a field of this type; `int | None` is read as int."""
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    kind = next(kind for kind in kinds if kind is not types.NoneType)
+    if kind is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    return {"type": _READERS[kind], "metavar": {int: "N", float: "X"}.get(kind, "TEXT")}
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Which model, and what it runs on."""
+    from eardrop.backends import BACKENDS
+
+    parser.add_argument("-m", "--model", metavar="FILE", help="text model (GGUF), or a folder that holds the pair")
+    parser.add_argument(
+        "-mm", "--mmproj", metavar="FILE", help="projector (GGUF); default: the one that lies beside the model"
+    )
+    parser.add_argument(
+        "--backend", default="auto", metavar="NAME", help=f"auto, {', '.join(BACKENDS)} (default: the fastest here)"
+    )
+
+
+def require_model(wishes: argparse.Namespace) -> str:
+    """The model that was named."""
+    if not wishes.model:
+        raise OptionError("no model was given; name its text file with -m, as -m LFM2-Audio-1.5B-F16.gguf")
+    return str(wishes.model)

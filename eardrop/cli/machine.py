@@ -1,0 +1,84 @@
+"""What `eardrop info` says of this machine: what there is, what can compute here, and how it was told to."""
+
+import os
+import platform
+import re
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from eardrop.backends import BACKENDS
+from eardrop.cli.sheet import Section
+from eardrop.knobs import KNOBS
+from eardrop.ops import OPS
+from eardrop.version import __version__
+
+
+def describe() -> dict[str, Section]:
+    """The sections."""
+    return {
+        "eardrop": {"version": __version__, "python": platform.python_version(), **_libraries()},
+        "machine": {"system": platform.platform(), "processor": _processor(), "cores": _cores(), "memory": _memory()},
+        "backends": [
+            {"name": name, "runs here": choice.missing() is None, "why not": choice.missing(), "about": choice.about}
+            for name, choice in BACKENDS.items()
+        ],
+        "operations": _operations(),
+        "knobs": [
+            {"name": knob.name, "value": knob.read(), "set": bool(os.environ.get(knob.name)), "meaning": knob.meaning}
+            for knob in KNOBS
+        ],
+    }
+
+
+def _operations() -> list[dict[str, Any]]:
+    """Each operation, and for each backend that runs here whether it is its own or falls back to the reference."""
+    usable = {name: choice.make() for name, choice in BACKENDS.items() if choice.missing() is None}
+    return [
+        {"name": op.name, **{name: _whose(getattr(made, op.name), op.reference) for name, made in usable.items()}}
+        for op in OPS.values()
+    ]
+
+
+def _whose(operation: object, reference: object) -> str:
+    return "reference" if operation is reference else "its own"
+
+
+def _libraries() -> dict[str, str]:
+    """The versions of what eardrop requires."""
+    try:
+        required = metadata.requires("eardrop") or []
+    except metadata.PackageNotFoundError:  # run from a checkout that was never installed
+        return {}
+    names = [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in required if "extra ==" not in line]
+    return {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _processor() -> str:
+    """What the system calls it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        named = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(errors="replace"), re.MULTILINE)
+        if named:
+            return f"{named[1]} ({platform.machine()})"
+    return platform.processor() or platform.machine()
+
+
+def _cores() -> str:
+    """Those this process may use, of all."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{usable} of {os.cpu_count()}"
+
+
+def _memory() -> str | None:
+    if sys.platform == "win32" or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return None
+    return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"

@@ -1,0 +1,164 @@
+"""`eardrop COMMAND …`: finds the command, runs it, turns what happened into one line and an exit code.
+
+A command is a module with `main(words) -> int`; it is imported only when it is called, so that `eardrop --version`
+needs neither NumPy nor a terminal library. Results go to standard output, everything else to standard error.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import import_module
+from typing import NamedTuple
+
+from eardrop.version import __version__
+
+
+class Command(NamedTuple):
+    """One row of the table below."""
+
+    module: str
+    about: str
+
+
+COMMANDS = {
+    "transcribe": Command("eardrop.cli.transcribe", "turn recordings into text"),
+    "run": Command("eardrop.cli.run", "prompt the model with text and recordings, as llama-mtmd-cli does"),
+    "info": Command("eardrop.cli.info", "describe this machine, or a GGUF file"),
+    "verify": Command("eardrop.cli.verify", "prove an installation against published values of the real model"),
+    "bench": Command("eardrop.cli.bench", "measure how fast each stage is here"),
+}
+
+INTERRUPTED = 130  # Ctrl-C: 128 and the signal's number, as shells have it
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `eardrop` with these words; returns the exit code of docs/command-line.md."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    _speak_utf8()
+    try:
+        code = _dispatch(words)
+        sys.stdout.flush()
+        return code
+    except SystemExit as stopped:  # argparse, after --help
+        return stopped.code if isinstance(stopped.code, int) else 0
+    except KeyboardInterrupt:
+        _die_at_the_next_one()
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read us has what he wanted
+        _let_go_of_stdout()
+        return 0
+    except Exception as error:
+        return _failed(error)
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words:
+        print(_help(), file=sys.stderr)
+        return 2
+    head, *rest = words
+    if head in ("-h", "--help", "help"):
+        return _run(rest[0], ["--help"]) if rest else _say(_help())
+    if head in ("-V", "--version"):
+        return _say(f"eardrop {__version__}")
+    return _run(head, rest)
+
+
+def _run(name: str, words: list[str]) -> int:
+    """A command; under EARDROP_DEBUG each stage is told with its time."""
+    from eardrop.knobs import DEBUG
+
+    command = _command(name)
+    if not DEBUG.level():
+        return command(words)
+    from eardrop.cli.debug import told
+
+    with told():
+        return command(words)
+
+
+def _command(name: str) -> Callable[[list[str]], int]:
+    if name not in COMMANDS:
+        from eardrop.errors import OptionError
+
+        raise OptionError(f"no command is called {name!r}; {_next_move(name)}")
+    run: Callable[[list[str]], int] = import_module(COMMANDS[name].module).main
+    return run
+
+
+def _next_move(name: str) -> str:
+    from difflib import get_close_matches
+    from pathlib import Path
+
+    meant = get_close_matches(name, COMMANDS, n=1)
+    if meant:
+        return f"did you mean {meant[0]}?"
+    if Path(name).exists():
+        return f"to transcribe a recording: eardrop transcribe {name}"
+    return f"there are {', '.join(COMMANDS)}"
+
+
+def _say(text: str) -> int:
+    print(text)
+    return 0
+
+
+def _help() -> str:
+    rows = "\n".join(f"  {name:<12}{command.about}" for name, command in COMMANDS.items())
+    return f"""\
+usage: eardrop COMMAND …
+
+Local speech recognition with LFM2-Audio models, from the GGUF files that llama.cpp runs.
+
+commands:
+{rows}
+
+  eardrop COMMAND --help   what a command can do, with examples
+  eardrop --version        the version
+
+examples:
+  eardrop transcribe -m LFM2-Audio-1.5B-F16.gguf talk.mp3
+  eardrop info LFM2-Audio-1.5B-F16.gguf"""
+
+
+def _speak_utf8() -> None:
+    """UTF-8 out, whatever the locale says; what it can't hold (halves of characters in file names) is spelt out."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _die_at_the_next_one() -> None:
+    """Ctrl-C once more, while threads are waited for, ends the process instead of showing a traceback."""
+    import signal
+
+    with suppress(ValueError):  # signals belong to the main thread
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _let_go_of_stdout() -> None:
+    """Nobody reads it any more: at exit Python would flush it once more, and complain."""
+    import os
+
+    with suppress(OSError, ValueError):  # it has no descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _failed(error: Exception) -> int:
+    """One line on standard error, the traceback only for those who ask; the error's exit code."""
+    import traceback
+
+    from eardrop.errors import EardropError
+    from eardrop.knobs import DEBUG
+    from eardrop.printable import printable
+
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
+    if DEBUG.level() >= 1:
+        print(printable("".join(traceback.format_exception(error)), keep="\n\t"), end="", file=sys.stderr)
+    if isinstance(error, EardropError):
+        print(f"eardrop: {printable(str(error))}", file=sys.stderr)
+        return error.exit_code
+    what = printable(f"{type(error).__name__}: {error}", most=300)
+    print(f"eardrop: this is a bug of eardrop, please report it: {what}", end="", file=sys.stderr)
+    print("" if DEBUG.level() >= 1 else " (EARDROP_DEBUG=1 shows where)", file=sys.stderr)
+    return 1

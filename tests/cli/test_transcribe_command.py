@@ -1,0 +1,141 @@
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from eardrop.cli.main import main
+from eardrop.errors import AudioError
+from eardrop.text import Tokenizer
+from eardrop.transcribe import Recognizer
+
+
+def test_text_goes_to_standard_output_a_line_each(model, asr, clip, capsys):
+    files = [clip("ms100"), clip("chirp1")]
+    assert main(["transcribe", "-m", model, *files, "--max_tokens", "5"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "".join(f"{asr.transcribe(file, max_tokens=5).text}\n" for file in files)
+    assert err == (
+        "==> ms100.wav <==\neardrop: ms100.wav: the text was cut off after 5 tokens (length)\n"
+        "==> chirp1.wav <==\neardrop: chirp1.wav: the text was cut off after 5 tokens (length)\n"
+    )
+
+
+def test_one_recording_has_no_heading(model, clip, capsys):
+    main(["transcribe", "-m", model, clip("ms100")])
+    assert "==>" not in capsys.readouterr().err
+
+
+def test_quiet_leaves_text_and_errors(model, clip, capsys):
+    assert main(["transcribe", "-q", "-m", model, clip("ms100"), "none.wav"]) == 4
+    out, err = capsys.readouterr()
+    assert out.count("\n") == 1
+    assert err == "eardrop: none.wav doesn't exist: check the path\n"
+
+
+def test_json_is_an_object_a_line(model, asr, clip, capsys):
+    assert main(["transcribe", "-m", model, clip("ms20"), clip("ms100"), "-f", "json", "--max-tokens", "3"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["source"] for line in lines] == ["ms20.wav", "ms100.wav"]
+    assert lines[1]["text"] == asr.transcribe(clip("ms100"), max_tokens=3).text
+
+
+@pytest.mark.parametrize("words", [["-f", "txt,json"], ["-f", "txt", "--output_format", "json"]])
+def test_several_formats_follow_each_other(words, model, clip, capsys):
+    assert main(["transcribe", "-m", model, clip("ms100"), *words]) == 0
+    text, whole = capsys.readouterr().out.splitlines()
+    assert json.loads(whole)["text"] == text
+
+
+def test_an_unknown_format_is_told_with_those_there_are(capsys):
+    assert main(["transcribe", "-m", "x", "talk.wav", "-f", "txt,docx"]) == 2
+    assert "no format is called 'docx': there are txt, json" in capsys.readouterr().err
+
+
+def test_standard_input_is_a_recording(model, clip, capsys, monkeypatch):
+    main(["transcribe", "-m", model, clip("ms100")])
+    text = capsys.readouterr().out
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path(clip("ms100")).read_bytes())))
+    assert main(["transcribe", "-m", model, "-"]) == 0
+    assert capsys.readouterr().out == text
+
+
+def test_one_that_fails_is_told_and_the_others_go_on(model, clip, capsys, tmp_path):
+    bad = tmp_path / "bad\x1b[31m.wav"
+    bad.write_bytes(b"not sound")
+    assert main(["transcribe", "-m", model, str(bad), clip("ms100"), "none.wav", "--max-tokens", "3"]) == 4
+    out, err = capsys.readouterr()
+    assert out.count("\n") == 1
+    assert "\x1b" not in err
+    assert sum(line.startswith("eardrop: ") for line in err.splitlines()) == 3  # two errors, one warning
+
+
+def test_the_first_error_decides_the_exit_code(model, clip, monkeypatch, capsys):
+    assert main(["transcribe", "-m", model, clip("speech3"), "--track", "7"]) == 4
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "speech3.wav" in message
+
+
+def test_an_error_without_the_name_gets_it(model, clip, monkeypatch, capsys):
+    def fail(self, source, **options):
+        raise AudioError("the recording has 400 seconds")
+
+    monkeypatch.setattr(Recognizer, "transcribe", fail)
+    assert main(["transcribe", "-m", model, clip("ms20")]) == 4
+    assert capsys.readouterr().err == "eardrop: ms20.wav: the recording has 400 seconds\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["-m", "x.gguf"], 2, "no recording was given"),
+        (["talk.wav"], 2, "no model was given; name its text file with -m"),
+        (["-m", "none.gguf", "talk.wav"], 3, "none.gguf: no such file"),
+        (["-m", "none.gguf", "talk.wav", "--max-tokens", "0"], 2, "max_tokens is 0"),
+        (["-m", "x.gguf", "talk.wav", "--translate"], 2, "no option is called '--translate'"),
+    ],
+)
+def test_what_can_not_work_is_told_with_its_exit_code(words, code, message, capsys):
+    assert main(["transcribe", *words]) == code
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert message in err
+
+
+def test_projectors_that_fit_equally_are_listed(model, clip, tmp_path, capsys):
+    projector = Path(model).with_name(f"mmproj-{Path(model).name}")
+    shutil.copy(model, tmp_path / "text.gguf")
+    for name in ("mmproj-a.gguf", "mmproj-b.gguf"):
+        shutil.copy(projector, tmp_path / name)
+    words = ["transcribe", "-m", str(tmp_path / "text.gguf"), clip("ms20"), "-q"]
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert "(mmproj-a.gguf, mmproj-b.gguf); name one with --mmproj" in err
+    assert main([*words, "--mmproj", str(tmp_path / "mmproj-b.gguf")]) == 0
+
+
+def test_on_a_terminal_text_appears_as_it_is_generated(model, clip, terminal, capsys, monkeypatch):
+    main(["transcribe", "-m", model, clip("ms100")])
+    text = capsys.readouterr().out
+    terminal("stdout")
+    shown = []
+    original = Recognizer.transcribe
+
+    def watched(self, source, *, told, **options):
+        result = original(self, source, told=told, **options)
+        shown.append(capsys.readouterr().out)  # before the command has the whole
+        return result
+
+    monkeypatch.setattr(Recognizer, "transcribe", watched)
+    assert main(["transcribe", "-m", model, clip("ms100")]) == 0
+    assert shown[0] + capsys.readouterr().out == text
+    assert len(shown[0]) > 5
+
+
+def test_a_transcript_can_not_steer_a_terminal(model, clip, capsys, monkeypatch):
+    monkeypatch.setattr(Tokenizer, "piece", lambda self, token: b"\x1b]0;owned\x07[red]")
+    assert main(["transcribe", "-m", model, clip("ms20"), "--max-tokens", "2"]) == 0
+    assert capsys.readouterr().out == r"\x1b]0;owned\x07[red]" * 2 + "\n"
