@@ -29,10 +29,12 @@ def main() -> None:
     args = parser.parse_args()
     text, projector = write_pair(full(args.format), args.folder)
     spent: defaultdict[str, list[float]] = defaultdict(list)
-    with timing(lambda name, seconds: spent[name].append(seconds)):
-        with eardrop.load(text, projector=projector, backend=args.backend) as asr:
-            result = asr.transcribe(args.recording, max_tokens=32)
-            backend = asr.model.backend.name
+    with (
+        timing(lambda name, seconds: spent[name].append(seconds)),
+        eardrop.load(text, projector=projector, backend=args.backend) as asr,
+    ):
+        result = asr.transcribe(args.recording, max_tokens=32)
+        backend = asr.model.backend.name
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, {datetime.date.today()}")
     print(f"{text.name}, backend {backend}, {result.duration:.1f} s of audio, {len(result.segments[0].tokens)} tokens")
     for name, times in spent.items():
