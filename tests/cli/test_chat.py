@@ -14,6 +14,7 @@ from eardrop.dialect import LLAMA_CPP, REFERENCE
 from eardrop.errors import OptionError
 from eardrop.search import Finish, Greedy
 from eardrop.text import Media
+from tests.cli.interrupts import heed_interrupts
 
 
 @pytest.fixture
@@ -192,6 +193,7 @@ def on_terminal(command, script, seconds=20.0):
     process, terminal = pty.fork()
     if process == 0:
         os.environ["TERM"] = "xterm"
+        heed_interrupts()
         os.execv(command[0], command)
     shown, seen, ends, steps = b"", 0, time.monotonic() + seconds, list(script)
     while time.monotonic() < ends:

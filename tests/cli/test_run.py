@@ -12,6 +12,7 @@ from eardrop.bench.pairs import PAIRS, write_pair
 from eardrop.cli.main import main
 from eardrop.printable import printable
 from eardrop.text import Tokenizer
+from tests.cli.interrupts import heed_interrupts
 from tests.pairs import CACHE, CLIPS, DATA
 
 MARGIN = {"F16": 0.027, "Q8_0": 0.58}  # golden/check.py: below it another token is excused
@@ -231,7 +232,9 @@ def test_a_hostile_vocabulary_can_not_steer_a_terminal(words, model, clip, termi
 def started(model, clip):
     """An answer without end, on its way into a pipe."""
     command = [sys.executable, "-m", "eardrop", "run", "-m", model, "--audio", clip("speech3"), "--temp", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_interrupts
+    ) as process:
         try:
             yield process
         finally:
