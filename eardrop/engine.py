@@ -20,7 +20,7 @@ import numpy as np
 from eardrop.architecture import LFM2_AUDIO, Architecture
 from eardrop.audio.log_mel import MelConfig, log_mel
 from eardrop.dialect import REFERENCE, Dialect
-from eardrop.errors import AudioTooLong, EngineClosed, OptionError
+from eardrop.errors import AudioError, AudioTooLong, EngineClosed, OptionError
 from eardrop.gguf import GgufFile
 from eardrop.model.conformer import encode
 from eardrop.model.decoder import embed
@@ -89,10 +89,11 @@ class Handle(Iterator[Token]):
         self._said: queue.SimpleQueue[Token | Finish | BaseException] = queue.SimpleQueue()
         self._end: Finish | BaseException | None = None
         self._task: Task | None = None
+        self._process = os.getpid()
 
     @property
     def finish(self) -> Finish | None:
-        """Why the answer ended; None while it goes on, or after an error."""
+        """Why the answer ended; None until the last token was read, and after an error."""
         return self._end if isinstance(self._end, Finish) else None
 
     def cancel(self) -> None:
@@ -102,6 +103,7 @@ class Handle(Iterator[Token]):
 
     def __next__(self) -> Token:
         if self._end is None:
+            _check_process(self._process)  # nobody would ever say anything
             message = self._said.get()
             if isinstance(message, Token):
                 return message
@@ -119,6 +121,11 @@ class Engine:
     """A loaded model and the thread it computes on. Safe to share between threads; not to carry across a fork."""
 
     def __init__(self, model: Model, *, streams: int = 8, kv: str | None = None) -> None:
+        if streams < 1:
+            raise OptionError(f"streams is {streams}, expected at least 1")
+        if kv is not None and kv not in model.backend.kv_types:
+            kinds = " or ".join(model.backend.kv_types)
+            raise OptionError(f"kv is {kv!r}, expected {kinds}, which backend {model.backend.name!r} has")
         self.model = model
         self._batch = Batch(model.decoder, model.backend, _Preparer(model), streams, kv)
         self._thread = threading.Thread(target=self._batch.run, name="eardrop-decode", daemon=True)
@@ -157,8 +164,7 @@ class Engine:
         return np.array(rows, np.float32)
 
     def _check_alive(self) -> None:
-        if os.getpid() != self._process:
-            raise EngineClosed("the model was loaded before this process was forked; load it here")
+        _check_process(self._process)
         if not self._thread.is_alive():
             raise EngineClosed("the engine was closed; load the model again")
         for file in self.model.files:
@@ -166,6 +172,11 @@ class Engine:
 
     def _check_audio(self, audio: Float32) -> None:
         architecture, shape = self.model.architecture, self.model.encoder.shape
+        if not isinstance(audio, np.ndarray) or audio.dtype.kind != "f":
+            found = f"an array of {audio.dtype}" if isinstance(audio, np.ndarray) else type(audio).__name__
+            raise OptionError(f"a recording is {found}, expected an array of float32; eardrop.read_audio makes one")
+        if not np.isfinite(audio).all():
+            raise AudioError("a recording holds NaN or infinity, expected numbers in about [-1, 1]; repair or scale it")
         if audio.ndim == 2 and audio.shape[1] == shape.out:
             return
         if audio.ndim != 1:
@@ -173,8 +184,8 @@ class Engine:
             raise OptionError(f"a recording has the shape {audio.shape}, expected {expected}")
         seconds = len(audio) / architecture.front_end.rate
         if seconds > architecture.most_seconds:
-            most = f"one window holds at most {architecture.most_seconds:.0f}"
-            raise AudioTooLong(f"the recording has {seconds:.0f} seconds, and {most}; cut it into shorter files")
+            most = f"one window holds at most {architecture.most_seconds:g}"
+            raise AudioTooLong(f"the recording has {seconds:.2f} seconds, and {most}; cut it into shorter files")
 
     def __enter__(self) -> "Engine":
         return self
@@ -183,6 +194,12 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _check_process(process: int) -> None:
+    """Raise where the thread that computes stayed behind in another process."""
+    if os.getpid() != process:
+        raise EngineClosed("the model was loaded before this process was forked; load it here")
 
 
 def _close(batch: Batch, thread: threading.Thread, process: int) -> None:
@@ -198,18 +215,18 @@ class _Preparer:
     model: Model
 
     def __call__(self, requests: Sequence[Request]) -> list[Array]:
-        rows: dict[int, Array] = {}
+        rows: dict[tuple[int, Dialect], Array] = {}  # one recording may be asked about in both dialects at once
         for dialect in {request.dialect for request in requests}:
             clips = [a for request in requests if request.dialect == dialect for a in request.audio if a.ndim == 1]
             if clips:
                 encoded = _encoded(self.model, clips, dialect)
-                rows.update((id(clip), part) for clip, part in zip(clips, encoded, strict=True))
+                rows.update(((id(clip), dialect), part) for clip, part in zip(clips, encoded, strict=True))
         return [self._assembled(request, rows) for request in requests]
 
-    def _assembled(self, request: Request, rows: dict[int, Array]) -> Array:
+    def _assembled(self, request: Request, rows: dict[tuple[int, Dialect], Array]) -> Array:
         """The prompt's parts in order, recordings in their places."""
         upload, audio = self.model.backend.upload, iter(request.audio)
-        recordings = (rows[id(a)] if a.ndim == 1 else upload(a) for a in audio)
+        recordings = (rows[id(a), request.dialect] if a.ndim == 1 else upload(a) for a in audio)
         parts = [next(recordings) if isinstance(part, Media) else part for part in request.prompt]
         return embed(self.model.decoder, parts, self.model.backend)
 

@@ -13,31 +13,41 @@ _SPLIT_REST = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
 _SIZE = re.compile(r"[-_.](F32|F16|BF16|I?Q\d\w*)$", re.IGNORECASE)
 
 
-def find_pair(model: str | os.PathLike[str], projector: str | os.PathLike[str] | None = None) -> tuple[Path, Path]:
-    """The text model and its projector.
+def find_text(model: str | os.PathLike[str]) -> Path:
+    """The text model: a GGUF, or the only one in a folder.
 
-    model      a text GGUF, or a folder that holds one
+    Nothing is opened. Raises ModelFileError for what isn't there, OptionError listing the candidates of a folder that
+    doesn't hold one.
+    """
+    text = _existing(Path(model))
+    return _only(_models(text), f"{printable(str(text))} holds", "text models", "-m") if text.is_dir() else text
+
+
+def find_projector(text: Path, projector: str | os.PathLike[str] | None = None) -> Path:
+    """The projector of a text model.
+
     projector  a projector GGUF; None looks beside the text model, then in the folder above
 
     Nothing is opened. Raises ModelFileError for what isn't there, OptionError listing the candidates where more
     than one fits.
     """
-    text = _existing(Path(model))
-    if text.is_dir():
-        text = _only(_models(text), f"{printable(str(text))} holds", "text models", "-m")
     if projector is not None:
-        return text, _existing(Path(projector))
-    for folder in (text.parent, text.parent.parent):
+        return _existing(Path(projector))
+    for folder in (text.parent, text.parent.resolve().parent):  # resolved: "." has no folder above, by its name
         candidates = _closest(text, [path for path in _files(folder) if _KIND.search(path.name)])
         if candidates:
-            return text, _only(candidates, f"beside {printable(text.name)} are", "projectors", "--mmproj")
+            return _only(candidates, f"beside {printable(text.name)} are", "projectors", "--mmproj")
     name = printable(text.name)
     raise ModelFileError(f"no projector (mmproj-….gguf) lies beside {name} or a folder above; give it with --mmproj")
 
 
 def _existing(path: Path) -> Path:
-    if not path.exists():
-        raise ModelFileError(f"{printable(str(path))}: no such file or folder")
+    try:
+        path.stat()
+    except (FileNotFoundError, ValueError):  # ValueError: a zero byte in it
+        raise ModelFileError(f"{printable(str(path))}: no such file or folder; check the path") from None
+    except OSError as error:
+        raise ModelFileError(f"{printable(str(path))}: can't be opened: {error.strerror}; check the path") from None
     return path
 
 

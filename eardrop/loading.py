@@ -2,13 +2,12 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 from eardrop.backends import choose
 from eardrop.engine import Engine, Model
 from eardrop.errors import ModelFileError
 from eardrop.gguf import GgufFile, open_gguf
-from eardrop.hub import find_pair
+from eardrop.hub import find_projector, find_text
 from eardrop.model.kinds import Kind, require
 from eardrop.model.shape import DecoderShape, EncoderShape, decoder_shape, encoder_shape
 from eardrop.model.weights import load_decoder, load_encoder
@@ -50,20 +49,26 @@ def load_model(
 ) -> Model:
     """The weights and tokenizer of a pair, on a backend."""
     with stage("load"):
-        return _loaded(*find_pair(model, projector), backend, progress)
+        return _loaded(*_opened(model, projector), backend, progress)
 
 
-def _loaded(text_path: Path, projector_path: Path, backend: Backend, progress: Callable[[float], None]) -> Model:
-    text, audio = open_gguf(text_path), open_gguf(projector_path)
+def _opened(model: str | os.PathLike[str], projector: str | os.PathLike[str] | None) -> tuple[GgufFile, GgufFile]:
+    """The pair, each file what it should be; of what is no model at all no projector is looked for."""
+    text = open_gguf(find_text(model))
     require(text, Kind.TEXT)
+    audio = open_gguf(find_projector(text.path, projector))
     require(audio, Kind.PROJECTOR)
+    return text, audio
+
+
+def _loaded(text: GgufFile, audio: GgufFile, backend: Backend, progress: Callable[[float], None]) -> Model:
     check_template(text.facts.get("tokenizer.chat_template"), printable(str(text.path)))
     decoder, encoder = decoder_shape(text), encoder_shape(audio)
     tokenizer = Tokenizer.from_facts(text.facts, printable(str(text.path)))
     _check_match(text, audio, decoder, encoder, tokenizer)
     told = _counted(progress, 9 * len(decoder.mixers) + 37 * encoder.layers + 23)
     return Model(
-        name=text.path.name.removesuffix(".gguf"),
+        name=printable(text.path.name.removesuffix(".gguf")),
         tokenizer=tokenizer,
         encoder=load_encoder(audio, encoder, backend, told),
         decoder=load_decoder(text, decoder, backend, told),

@@ -4,14 +4,15 @@ import gc
 import os
 import threading
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from eardrop.backends import BACKENDS, observed
-from eardrop.dialect import LLAMA_CPP
+from eardrop.dialect import LLAMA_CPP, REFERENCE
 from eardrop.engine import Engine, Request
-from eardrop.errors import AudioTooLong, ContextFull, EngineClosed, ModelFileError, OptionError
+from eardrop.errors import AudioError, AudioTooLong, ContextFull, EngineClosed, ModelFileError, OptionError
 from eardrop.loading import load_model
 from eardrop.search import Finish, Greedy, Sample, Stop, Task
 from eardrop.text import MEDIA, prompt
@@ -142,7 +143,11 @@ def test_long_texts_outgrow_the_first_caches_without_a_trace(engine: Engine) -> 
     [
         (Request([np.int32([1]), MEDIA]), OptionError, "1 places for recordings, and 0 were given"),
         (Request([MEDIA], [np.zeros((3, 5), np.float32)]), OptionError, "(3, 5)"),
-        (Request([MEDIA], [np.zeros(328 * 16_000, np.float32)]), AudioTooLong, "328 seconds"),
+        (Request([MEDIA], [np.zeros(328 * 16_000, np.float32)]), AudioTooLong, "328.00 seconds, and one window"),
+        (Request([MEDIA], [np.zeros(16_000, np.int16)]), OptionError, "array of int16, expected an array of float32"),
+        (Request([MEDIA], [[0.0, 1.0]]), OptionError, "a recording is list"),  # type: ignore[list-item]
+        (Request([MEDIA], [np.full(16_000, np.nan, np.float32)]), AudioError, "NaN"),
+        (Request([MEDIA], [np.full((3, 128), np.inf, np.float32)]), AudioError, "infinity"),
     ],
 )
 def test_requests_that_cannot_be_are_refused_at_once(engine: Engine, request_: Request, error, words: str) -> None:
@@ -158,8 +163,6 @@ def test_an_error_while_decoding_reaches_its_caller_and_the_loop_goes_on() -> No
         if trouble["now"] and op.name == "swiglu":
             raise ZeroDivisionError("a broken operation")
         return call(**arguments)
-
-    from dataclasses import replace
 
     with Engine(replace(MODEL, backend=observed(MODEL.backend, around))) as engine:
         expected = ids(engine.submit(written("hello")))
@@ -181,6 +184,78 @@ def test_a_request_that_cannot_be_prepared_fails_alone(engine: Engine) -> None:
     with pytest.raises(IndexError):
         ids(handles[1])
     assert ids(handles[2]) == expected
+
+
+class Failing:
+    """A search that breaks: when it begins, or at a token."""
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+
+    def begin(self) -> "Failing":
+        if self._left == 0:
+            raise ArithmeticError("no beginning")
+        return self
+
+    def choose(self, best, logits, allowed):
+        self._left -= 1
+        if self._left == 0:
+            raise ArithmeticError("no choice")
+        return best
+
+
+@pytest.mark.parametrize("at", [0, 1, 3])
+def test_a_search_that_fails_ends_its_own_text_and_no_other(engine: Engine, at: int) -> None:
+    expected = ids(engine.submit(written("hello")))
+    handles = [engine.submit(written("hello", **more)) for more in ({}, {"search": Failing(at)}, {})]
+    assert ids(handles[0]) == expected
+    with pytest.raises(ArithmeticError, match="no beginning" if at == 0 else "no choice"):
+        ids(handles[1])
+    assert ids(handles[2]) == expected
+
+
+def test_nobody_waits_for_a_loop_that_was_torn_down_while_it_prepared(monkeypatch) -> None:
+    def torn(thread) -> None:
+        assert thread.exc_type is KeyboardInterrupt
+
+    monkeypatch.setattr(threading, "excepthook", torn)
+    with Engine(MODEL) as engine:
+
+        def prepare(requests):
+            raise KeyboardInterrupt  # no Exception, as a panic of a library is none
+
+        engine._batch.prepare = prepare
+        with pytest.raises(EngineClosed):
+            ids(engine.submit(written("hello")))
+
+
+def test_a_model_that_computes_no_numbers_says_so_instead_of_a_text() -> None:
+    def around(op, call, arguments):
+        result = call(**arguments)
+        return result * np.float32(np.nan) if op.name == "swiglu" else result
+
+    with Engine(replace(MODEL, backend=observed(MODEL.backend, around))) as engine:
+        handle = engine.submit(written("hello"))
+        with pytest.raises(ModelFileError, match="NaN"):
+            ids(handle)
+
+
+def test_one_recording_is_heard_in_both_dialects_at_once() -> None:
+    samples = record("speech3").samples
+    with Engine(MODEL, streams=3) as engine:
+        prepare = engine._batch.prepare
+        requests = [Request([MEDIA], [samples], dialect=dialect) for dialect in (REFERENCE, LLAMA_CPP)]
+        heard = [np.array(rows) for rows in prepare(requests)]
+        alone = [engine.encode(samples, dialect=request.dialect) for request in requests]
+    for mine, expected in zip(heard, alone, strict=True):
+        np.testing.assert_array_equal(mine, expected)
+    assert not np.array_equal(*alone)
+
+
+@pytest.mark.parametrize("wish", [{"streams": 0}, {"streams": -1}, {"kv": "int8"}, {"kv": "nothing"}])
+def test_an_engine_that_could_never_answer_is_refused(wish: dict) -> None:
+    with pytest.raises(OptionError, match=next(iter(wish))):
+        Engine(MODEL, **wish)
 
 
 def test_closing_tells_whoever_waits() -> None:
@@ -241,6 +316,25 @@ def test_after_a_fork_the_engine_says_that_it_cannot(engine: Engine) -> None:
             os._exit(0)
     os.waitpid(child, 0)
     assert b"forked" in os.read(reader, 1000)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_an_answer_carried_over_a_fork_says_that_it_stayed_behind(engine: Engine) -> None:
+    handle = engine.submit(written("hello", limit=None))
+    next(handle)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            list(handle)
+            os.write(writer, b"answered")
+        except EngineClosed as error:
+            os.write(writer, str(error).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert b"forked" in os.read(reader, 1000)
+    handle.cancel()
 
 
 def test_a_model_file_that_changed_is_refused_before_the_next_request(tmp_path) -> None:

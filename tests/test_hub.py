@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from eardrop.errors import ModelFileError, OptionError
-from eardrop.hub import find_pair
+from eardrop.hub import find_projector, find_text
+
+
+def find_pair(model: Path, projector: Path | None = None) -> tuple[Path, Path]:
+    text = find_text(model)
+    return text, find_projector(text, projector)
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -39,6 +44,20 @@ def test_candidates_are_listed_where_several_fit(tmp_path: Path) -> None:
 def test_the_folder_above_is_looked_at_next(tmp_path: Path) -> None:
     touch(tmp_path, "q8/m.gguf", "mmproj-m.gguf")
     assert find_pair(tmp_path / "q8" / "m.gguf")[1] == tmp_path / "mmproj-m.gguf"
+
+
+def test_the_folder_above_is_above_whatever_the_path_is_written_like(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "q8/m.gguf", "q8/deep/other.txt", "mmproj-m.gguf")
+    for folder, model in (("q8", "m.gguf"), ("q8/deep", "../m.gguf"), (".", "q8/m.gguf")):
+        monkeypatch.chdir(tmp_path / folder)
+        assert find_pair(Path(model))[1].resolve() == tmp_path / "mmproj-m.gguf"
+
+
+def test_a_name_too_long_for_the_system_is_our_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="too long"):
+        find_pair(tmp_path / ("a" * 300))
 
 
 def test_a_folder_stands_for_the_pair_in_it(tmp_path: Path) -> None:

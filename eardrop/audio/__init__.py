@@ -2,9 +2,10 @@
 
 from eardrop.audio.log_mel import LFM2, WHISPER, MelConfig, log_mel
 from eardrop.audio.rate import SAMPLE_RATE
-from eardrop.audio.read import Blocks, RawPCM, Source, blocks, name_of, read
+from eardrop.audio.read import DAY, Blocks, RawPCM, Source, blocks, name_of, read
 
 __all__ = [
+    "DAY",
     "LFM2",
     "SAMPLE_RATE",
     "WHISPER",

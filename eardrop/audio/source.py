@@ -170,13 +170,17 @@ def _file(source: Source, title: str) -> Iterator[BinaryIO]:
 
 
 def _standard_input() -> BinaryIO:
-    if sys.stdin is None or sys.stdin.isatty():
+    if sys.stdin is None:
+        raise AudioError("standard input is closed: pipe a recording into it, or give a file")
+    if sys.stdin.isatty():
         raise AudioError("standard input is a terminal: pipe a recording into it, or give a file")
     return sys.stdin.buffer
 
 
 def _expect_file(path: str, title: str) -> None:
     """Refuse what isn't a file or a named pipe before it is opened: opening a device can have effects."""
+    if not path:  # it would be the current folder
+        raise AudioError("the name of a recording is empty: give a file")
     try:
         kind = Path(path).stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):

@@ -50,7 +50,10 @@ def choose(name: str = "auto") -> Backend:
     if DEBUG.level() >= OPERATIONS:
         backend = timed(backend, LEDGER)
     if TAP.read():
-        write_taps(TAP.read(), backend.download)
+        try:
+            write_taps(TAP.read(), backend.download)
+        except OSError as error:
+            raise OptionError(f"{TAP.name}: expected a folder to write to: {error}; name another") from None
     return backend
 
 

@@ -32,7 +32,8 @@ def main(words: Sequence[str]) -> int:
         speeds: Iterable[Speed] = of_cases(backend, wishes.op)
     else:
         samples = read(wishes.audio)
-        speeds = of_model(lambda b: load_model(wishes.model, wishes.mmproj, b), samples, backend, tokens=wishes.tokens)
+        every = of_model(lambda b: load_model(wishes.model, wishes.mmproj, b), samples, backend, tokens=wishes.tokens)
+        speeds = [speed for speed in every if wishes.op in (None, speed.op)]
     show({f"operations on {backend.name}": [_line(speed) for speed in speeds]}, as_json=wishes.json)
     return 0
 
@@ -48,7 +49,9 @@ def _parser() -> Parser:
     parser.add_argument("op", nargs="?", metavar="OPERATION", help="only this one")
     add_model(parser)
     parser.add_argument("--audio", metavar="FILE", help="the recording that a whole model is measured on")
-    parser.add_argument("--tokens", type=int, default=16, metavar="N", help="tokens it may say (default: 16)")
+    parser.add_argument(
+        "--tokens", type=int, default=16, metavar="N", help="most tokens it may say, at least 1 (default: 16)"
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
     return parser
 

@@ -33,6 +33,8 @@ class Chat:
 
     def run(self) -> int:
         """The exit code: 0, for what fails in a conversation is told and goes by."""
+        if sys.stdin is None:
+            raise OptionError("standard input is closed: give a prompt with -p or a recording with --audio")
         if sys.stdin.isatty():
             self.help()
         try:

@@ -25,7 +25,7 @@ COMMANDS = {
     "run": Command("eardrop.cli.run", "prompt the model with text and recordings, as llama-mtmd-cli does"),
     "info": Command("eardrop.cli.info", "describe this machine, or a GGUF file"),
     "verify": Command("eardrop.cli.verify", "prove an installation against published values of the real model"),
-    "bench": Command("eardrop.cli.bench", "measure how fast each stage is here"),
+    "bench": Command("eardrop.cli.bench", "measure how fast each operation is here"),
 }
 
 INTERRUPTED = 130  # Ctrl-C: 128 and the signal's number, as shells have it
@@ -34,6 +34,7 @@ INTERRUPTED = 130  # Ctrl-C: 128 and the signal's number, as shells have it
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `eardrop` with these words; returns the exit code of docs/command-line.md."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _fill_closed_streams()
     _speak_utf8()
     try:
         code = _dispatch(words)
@@ -48,7 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         _let_go_of_stdout()
         return 0
     except Exception as error:
-        return _failed(error)
+        code = _failed(error)
+        if isinstance(error, OSError):  # maybe what is left in its buffer can't be written either
+            _let_go_of_stdout()
+        return code
 
 
 def _dispatch(words: list[str]) -> int:
@@ -86,13 +90,13 @@ def _command(name: str) -> Callable[[list[str]], int]:
 
 
 def _next_move(name: str) -> str:
+    import os
     from difflib import get_close_matches
-    from pathlib import Path
 
     meant = get_close_matches(name, COMMANDS, n=1)
     if meant:
         return f"did you mean {meant[0]}?"
-    if Path(name).exists():
+    if os.path.exists(name):  # noqa: PTH110  # of a name too long to be one `Path` raises
         return f"to transcribe a recording: eardrop transcribe {name}"
     return f"there are {', '.join(COMMANDS)}"
 
@@ -120,6 +124,14 @@ examples:
   eardrop info LFM2-Audio-1.5B-F16.gguf"""
 
 
+def _fill_closed_streams() -> None:
+    """Where the shell closed an output (`>&-`), what would go there goes nowhere, and not to the other one."""
+    import os
+
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115  # it stays open to the end
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
+
+
 def _speak_utf8() -> None:
     """UTF-8 out, whatever the locale says; what it can't hold (halves of characters in file names) is spelt out."""
     for stream in (sys.stdout, sys.stderr):
@@ -143,6 +155,13 @@ def _let_go_of_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+# What a machine refuses: no bug of ours, and no wish of the user's.
+_NOT_OURS: dict[type[Exception], Callable[[Exception], str]] = {
+    MemoryError: lambda error: f"memory is full ({error}); take a smaller weight type, or end other programs",
+    OSError: lambda error: f"the system refused to read or write: {error}; check the disk, the path and your rights",
+}
+
+
 def _failed(error: Exception) -> int:
     """One line on standard error, the traceback only for those who ask; the error's exit code."""
     import traceback
@@ -151,13 +170,17 @@ def _failed(error: Exception) -> int:
     from eardrop.knobs import DEBUG
     from eardrop.printable import printable
 
-    with suppress(BrokenPipeError):
+    with suppress(OSError):
         sys.stdout.flush()
     if DEBUG.level() >= 1:
         print(printable("".join(traceback.format_exception(error)), keep="\n\t"), end="", file=sys.stderr)
     if isinstance(error, EardropError):
         print(f"eardrop: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
+    for kind, explained in _NOT_OURS.items():
+        if isinstance(error, kind):
+            print(f"eardrop: {printable(explained(error), most=300)}", file=sys.stderr)
+            return 1
     what = printable(f"{type(error).__name__}: {error}", most=300)
     print(f"eardrop: this is a bug of eardrop, please report it: {what}", end="", file=sys.stderr)
     print("" if DEBUG.level() >= 1 else " (EARDROP_DEBUG=1 shows where)", file=sys.stderr)

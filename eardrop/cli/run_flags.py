@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from eardrop.audio import DAY
 from eardrop.backends import BACKENDS
 from eardrop.cli.terminal import ERRORS, EVERYTHING, NOTES
 from eardrop.errors import OptionError
@@ -120,7 +121,10 @@ def unescaped(text: str) -> str:
 
 def _paths(listed: str) -> list[str]:
     """A comma-separated list; a name that holds a comma is put in double quotes."""
-    return [path for path in next(csv.reader([listed]), []) if path]
+    try:
+        return [path for path in next(csv.reader([listed]), []) if path]
+    except csv.Error:  # a line break outside quotes
+        raise argparse.ArgumentTypeError("a name that holds a line break is put in double quotes") from None
 
 
 def _text_of(path: str) -> str:
@@ -310,7 +314,7 @@ OWN_FLAGS: tuple[Honoured, ...] = (
     ),
     Honoured(
         ("--max-seconds",), "refuse longer recordings, counted while decoding", "max_seconds", "X", _finite,
-        default=86_400.0,
+        default=DAY,
     ),
 )  # fmt: skip
 

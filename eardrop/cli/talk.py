@@ -11,15 +11,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from eardrop.audio import SAMPLE_RATE, name_of, read
+from eardrop.audio import SAMPLE_RATE, name_of
 from eardrop.cli.terminal import WARNINGS, Screen, Voice, spinner
 from eardrop.dialect import ControlText, Dialect
 from eardrop.engine import Request, Token
-from eardrop.errors import AudioTooLong
 from eardrop.ops import Float32
 from eardrop.search import Finish, Search
 from eardrop.text import After, Conversation, Part, Tokenizer, split_markers
-from eardrop.transcribe import Recognizer
+from eardrop.transcribe import Options, Recognizer, one_window
 
 
 @dataclass(eq=False)
@@ -123,21 +122,12 @@ class Session:
         """Take a recording into the turn to come."""
         name, started = name_of(path), time.perf_counter()
         with spinner(f"listening to {name}", shown=self.voice.level >= WARNINGS):
-            samples = self._samples(path)
+            samples, notes = one_window(path, self.talk.asr.model, Options(max_seconds=self.max_seconds))
             rows = self.talk.hear(samples)
+        for note in notes:
+            self.voice.warn(note)
         seconds, spent = len(samples) / SAMPLE_RATE, time.perf_counter() - started
         self.voice.time(f"heard {name}: {seconds:.1f} s of audio became {rows} rows in {spent:.2f} s")
-
-    def _samples(self, path: str) -> Float32:
-        """A recording; what is longer than one window is refused while decoding."""
-        most = self.talk.asr.model.architecture.most_seconds
-        try:
-            return read(path, max_seconds=min(self.max_seconds, most))
-        except AudioTooLong:
-            if self.max_seconds <= most:
-                raise
-            holds = f"is longer than {most:.0f} seconds, the most one window holds; cut it first"
-            raise AudioTooLong(f"{name_of(path)} {holds}") from None
 
     def answer(self, text: str) -> None:
         """Ask, and write the answer as it comes. Whatever happens, the line is ended."""

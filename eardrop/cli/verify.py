@@ -110,16 +110,17 @@ def _subject(wishes: argparse.Namespace, reference: "Reference", missing: dict[s
 def _pair(wishes: argparse.Namespace) -> tuple[Path | None, Path | None]:
     """The files, as far as they were given: a text model alone is enough for half of the checks."""
     from eardrop.errors import ModelFileError
-    from eardrop.hub import find_pair
+    from eardrop.hub import find_projector, find_text
 
     if not wishes.model:
         return None, Path(wishes.mmproj) if wishes.mmproj else None
+    text = find_text(wishes.model)
     try:
-        return find_pair(wishes.model, wishes.mmproj)
+        return text, find_projector(text, wishes.mmproj)
     except ModelFileError:
-        if wishes.mmproj or not Path(wishes.model).is_file():
+        if wishes.mmproj:
             raise
-        return Path(wishes.model), None
+        return text, None
 
 
 def _clips(wishes: argparse.Namespace, reference: "Reference", missing: dict[str, str]) -> dict[str, Path]:

@@ -69,7 +69,7 @@ class EncoderShape:
         return self.width // self.heads
 
 
-SUBSAMPLING = 8  # mel frames to one encoder row: three strides of two
+SUBSAMPLING = 8  # mel frames to one encoder row, and mel bins to one of its bands: three strides of two
 
 
 def _fail(file: GgufFile, message: str) -> ModelFileError:

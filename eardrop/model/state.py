@@ -74,15 +74,15 @@ class Streams:
         self.shape, self.slots, self.rows, self.spare = shape, slots, rows, slots
         self.position: Int32 = np.zeros(slots + 1, np.int32)
         self._ops, self._kv = backend, kv or backend.kv_types[0]
-        self.layers = tuple(self._layer(mixer) for mixer in shape.mixers)
+        self.layers = tuple(self._layer(mixer, rows) for mixer in shape.mixers)
         self._free = list(range(slots))[::-1]
         self._saved: dict[int, list[Checkpoint]] = {}
         self._revisable: dict[int, _Revisable] = {}
 
-    def _layer(self, mixer: object) -> KVCache | ConvState:
+    def _layer(self, mixer: object, rows: int) -> KVCache | ConvState:
         ops, count = self._ops, self.slots + 1
         if isinstance(mixer, AttentionShape):
-            size = (count, self.rows, mixer.kv_heads, mixer.head_width)
+            size = (count, rows, mixer.kv_heads, mixer.head_width)
             return KVCache(ops.zeros(size, self._kv), ops.zeros(size, self._kv))
         return ConvState(ops.zeros((count, mixer.taps - 1, self.shape.width), np.float32))  # type: ignore[attr-defined]
 
@@ -91,14 +91,9 @@ class Streams:
         """The windows of all short convolutions, in order."""
         return tuple(layer.window for layer in self.layers if isinstance(layer, ConvState))
 
-    @property
-    def full(self) -> bool:
-        """Whether no slot is free."""
-        return not self._free
-
     def join(self) -> int:
         """A free slot, cleared, for a new sequence."""
-        assert self._free, "ask `full` before joining"
+        assert self._free, f"all {self.slots} slots are taken"
         slot = self._free.pop()
         self.position[slot] = 0
         for window in self.windows:
@@ -138,14 +133,15 @@ class Streams:
         """Make room for this many rows in each slot; what they hold stays. Steps captured before are void."""
         if rows <= self.rows:
             return
-        before, self.rows = self.rows, rows
+        before = self.rows
         for layer, mixer in zip(self.layers, self.shape.mixers, strict=True):
             if isinstance(layer, KVCache):
-                longer = self._layer(mixer)
+                longer = self._layer(mixer, rows)
                 assert isinstance(longer, KVCache)
                 for old, new in ((layer.keys, longer.keys), (layer.values, longer.values)):
                     self._ops.write(new[:, :before], self._ops.download(old))
                 layer.keys, layer.values = longer.keys, longer.values
+        self.rows = rows  # last: where memory ends on the way, some caches are longer than they need be
 
     def save(self, slot: int) -> Checkpoint:
         """Remember this moment of a slot: its windows are copied, its keys only grow."""

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from eardrop.gguf import GgufFile, GgufTensor
-from eardrop.model.shape import AttentionShape, DecoderShape, EncoderShape, ShortConvShape
+from eardrop.model.shape import SUBSAMPLING, AttentionShape, DecoderShape, EncoderShape, ShortConvShape
 from eardrop.ops.backend import Backend, Weight, floats
 from eardrop.ops.record import Array, Float32
 
@@ -256,7 +256,7 @@ def load_encoder(file: GgufFile, shape: EncoderShape, backend: Backend, taken: P
 
 
 def _subsampler(t: Tensors, shape: EncoderShape) -> Subsampler:
-    channels, bands = shape.channels, -(-shape.mels // 8)
+    channels, bands = shape.channels, -(-shape.mels // SUBSAMPLING)
     return Subsampler(
         first=t.kernel("conv1d.0", channels),
         first_half=t.kernel("conv1d.0", channels, to_half),

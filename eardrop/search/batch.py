@@ -13,17 +13,18 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from eardrop.errors import ContextFull, EngineClosed
+from eardrop.errors import ContextFull, EngineClosed, ModelFileError
 from eardrop.model.decoder import Picks, Step, prefill
 from eardrop.model.state import Streams
 from eardrop.model.weights import Decoder
-from eardrop.ops import Array, Float32
+from eardrop.ops import Array
 from eardrop.ops.backend import Backend
-from eardrop.search.choice import Choice, Mask, Search
+from eardrop.search.choice import Choice, Chooser, Logits, Mask, Search
 from eardrop.search.stop import Finish, Stop
 from eardrop.stages import stage
 
@@ -49,7 +50,7 @@ class _Going:
 
     task: Task
     slot: int
-    choose: Callable[[Choice, Callable[[], Float32], Mask | None], Choice]
+    chooser: Chooser = field(init=False)  # begun with the prefill: if that fails, this stream alone ends
     last: int = -1
     said: int = 0
 
@@ -147,11 +148,12 @@ class Batch:
 
     def _admit(self) -> None:
         """Give free slots to those who wait longest: encoded together, absorbed one after another."""
-        tasks: list[Task] = []
-        while self._waiting and len(tasks) + len(self._going) < self.slots:
-            tasks.append(self._waiting.popleft())
+        tasks = list(islice(self._waiting, self.slots - len(self._going)))
         for task, rows in self._prepared(tasks):
-            going = _Going(task, self.streams.join(), task.search.begin().choose)
+            if task.cancelled:  # meanwhile: it is dropped before the next step
+                continue
+            self._waiting.remove(task)
+            going = _Going(task, self.streams.join())
             self._going.append(going)
             self._guarded(partial(self._absorb, rows=rows), [going])
 
@@ -164,12 +166,14 @@ class Batch:
         except Exception as error:  # whatever it is, the loop goes on and the caller is told
             if len(tasks) > 1:
                 return [pair for task in tasks for pair in self._prepared([task])]
+            self._waiting.remove(tasks[0])
             tasks[0].end(error)
             return []
 
     def _absorb(self, new: Sequence[_Going], rows: Array) -> None:
         """Prefill one stream and say its first token."""
         (going,) = new
+        going.chooser = going.task.search.begin()
         self._make_room(going.slot, len(rows))
         with stage("prefill"):
             logits = prefill(self.w, [rows], self.streams, [going.slot], self.ops)
@@ -202,15 +206,26 @@ class Batch:
         best = zip(*(self.ops.download(column).tolist() for column in picks), strict=True)
         for row, (stream, pick) in enumerate(zip(going, best, strict=True)):
             fetch = lambda row=row: np.asarray(self.ops.download(logits[row]), np.float32)  # noqa: E731
-            choice = stream.choose(Choice(*pick), fetch, stream.task.allowed)
-            finish = stream.task.stop.before(choice.token, stream.said)
-            if finish is not None:
-                self._leave(stream, finish)
-                continue
-            stream.last, stream.said = choice.token, stream.said + 1
-            stream.task.say(choice)
-            if stream.said == stream.task.stop.limit:
-                self._leave(stream, Finish.LENGTH)
+            # a search is the caller's own: where it fails, it fails alone
+            self._guarded(partial(self._continue, best=Choice(*pick), logits=fetch), [stream])
+
+    def _continue(self, one: Sequence[_Going], best: Choice, logits: Logits) -> None:
+        """Choose one stream's next token: say it, or end."""
+        (stream,) = one
+        if np.isnan(best.logprob):
+            raise ModelFileError(
+                "the model computes no numbers (NaN) here: expected finite logits; its weights are damaged:"
+                " fetch the files again, or check them with eardrop verify"
+            )
+        choice = stream.chooser.choose(best, logits, stream.task.allowed)
+        finish = stream.task.stop.before(choice.token, stream.said)
+        if finish is not None:
+            self._leave(stream, finish)
+            return
+        stream.last, stream.said = choice.token, stream.said + 1
+        stream.task.say(choice)
+        if stream.said == stream.task.stop.limit:
+            self._leave(stream, Finish.LENGTH)
 
     def _has_room(self, stream: _Going) -> bool:
         try:

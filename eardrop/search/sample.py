@@ -24,8 +24,10 @@ class Sample:
     seed: int | None = None  # None: another draw each time
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
+        if not 0 < self.temperature < np.inf:
             raise OptionError(f"temperature is {self.temperature}, expected more than 0; for 0 search greedily")
+        if self.seed is not None and self.seed < 0:
+            raise OptionError(f"seed is {self.seed}, expected 0 or more, or none for another draw each time")
 
     def begin(self) -> "Draws":
         """A sequence of draws from the seed's beginning."""
@@ -41,7 +43,7 @@ class Sample:
             reached = np.cumsum(chance) / chance.sum() >= self.top_p
             logits = logits[: int(np.argmax(reached)) + 1] if reached.any() else logits
         if self.min_p > 0:
-            logits = logits[logits >= logits[0] + np.log(self.min_p)]
+            logits = logits[logits >= logits[0] + min(np.log(self.min_p), 0.0)]  # the likeliest always stays
         return ids[: len(logits)], logits
 
 
@@ -56,7 +58,9 @@ class Draws:
         """A token drawn from those that are kept; log-probability at temperature one among the allowed."""
         scores = logits() if allowed is None else np.where(allowed, logits(), np.float32(-np.inf))
         ids, kept = self._search.kept(scores)
-        weights = np.cumsum(np.exp((kept - kept[0]) / self._search.temperature, dtype=np.float64))
+        with np.errstate(over="ignore"):  # beside a tiny temperature all but the likeliest are infinitely far
+            distance = (kept.astype(np.float64) - kept[0]) / self._search.temperature
+        weights = np.cumsum(np.exp(distance))
         drawn = int(np.searchsorted(weights, self._random.random() * weights[-1], side="right"))
         token = int(ids[min(drawn, len(ids) - 1)])
         logprob = best.logprob + float(scores[token] - scores[best.token])

@@ -1,7 +1,7 @@
 """How a value is compared with a published one: what differs, by how much, and whether that is too much.
 
 A comparison is a function of (what this engine has, the fact); those that depend on a tolerance are made by `within`,
-`near_ties` and so on, so that the table of checks reads as a table.
+`likeliest` and `tokens`, so that the table of checks reads as a table.
 """
 
 import re

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TypedDict
 
+from eardrop.audio import DAY
 from eardrop.errors import OptionError
 
 
@@ -22,7 +23,7 @@ class Options:
         default=None, metadata={"help": "most tokens of a text (default: by the seconds of audio)"}
     )
     max_seconds: float = field(
-        default=86_400.0, metadata={"help": "refuse longer recordings, counted while decoding (default: a day)"}
+        default=DAY, metadata={"help": "refuse longer recordings, counted while decoding (default: a day)"}
     )
     track: int | None = field(
         default=None, metadata={"help": "audio track of a container, from 0 (default: the one marked as default)"}

@@ -35,7 +35,7 @@ class Recognizer:
 
     def encode(self, samples: Float32) -> Float32:
         """What the decoder hears: samples (N,), mono, 16 kHz → rows (R, n_embd), one per 80 ms."""
-        return self.engine.encode(np.asarray(samples, np.float32))
+        return self.engine.encode(samples)
 
     def generate(
         self,
@@ -103,6 +103,21 @@ class Recognizer:
         self.close()
 
 
+def one_window(source: Source, model: Model, options: Options) -> tuple[Float32, tuple[str, ...]]:
+    """A recording's samples (N,), and what was wrong with it; AudioTooLong as soon as a window can't hold it."""
+    most = model.architecture.most_seconds
+    pieces, got = [], 0
+    read = blocks(source, track=options.track, max_seconds=options.max_seconds)
+    for piece in read:
+        pieces.append(piece)
+        got += len(piece)
+        if got > most * SAMPLE_RATE:
+            raise AudioTooLong(
+                f"{name_of(source)} is longer than {most:g} seconds, the most one window holds; cut it first"
+            )
+    return np.concatenate(pieces), tuple(read.notes)
+
+
 class _Transcription:
     """One recording on its way to segments."""
 
@@ -121,24 +136,10 @@ class _Transcription:
     def segments(self) -> Iterator[Segment]:
         """The window's segment; none for audio too short to hold a word."""
         with stage("audio"):
-            samples = self._samples()
+            samples, self.notes = one_window(self._source, self._asr.model, self._options)
         self.seconds = len(samples) / SAMPLE_RATE
         if self.seconds >= self._architecture.least_seconds:
             yield self._judged(self._handle(samples))
-
-    def _samples(self) -> Float32:
-        """All samples, refused as soon as they are more than a window holds."""
-        options, most = self._options, self._architecture.most_seconds
-        pieces, got = [], 0
-        read = blocks(self._source, track=options.track, max_seconds=options.max_seconds)
-        for piece in read:
-            pieces.append(piece)
-            got += len(piece)
-            if got > most * SAMPLE_RATE:
-                name = name_of(self._source)
-                raise AudioTooLong(f"{name} is longer than {most:.0f} seconds, the most one window holds; cut it first")
-        self.notes = tuple(read.notes)
-        return np.concatenate(pieces)
 
     def _handle(self, samples: Float32) -> Handle:
         model, architecture = self._asr.model, self._architecture

@@ -67,7 +67,11 @@ class Result:
 
 def _write_atomically(target: Path, text: str) -> None:
     """Through a file beside it: a reader sees the old or the new, never half."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.")
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".eardrop-")
+    except OSError as error:  # which names a file that nobody has heard of
+        why = f"can't be written: {error.strerror}; check the folder and your rights"
+        raise OptionError(f"{printable(str(target))} {why}") from None
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)

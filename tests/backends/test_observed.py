@@ -136,3 +136,12 @@ def test_stages_of_the_journey_are_told_to_whoever_listens() -> None:
     assert told.count("token") == 3
     heard(NumpyBackend())
     assert told.count("load") == 1
+
+
+def test_taps_that_cannot_be_written_are_refused_by_the_variable_s_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EARDROP_TAP", str(tmp_path / "file"))
+    with pytest.raises(OptionError, match="EARDROP_TAP: expected a folder"):
+        choose("numpy")

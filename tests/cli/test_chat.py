@@ -233,3 +233,9 @@ def test_on_a_terminal_ctrl_c_stops_an_answer_and_ends_at_the_prompt(model, clip
 def test_on_a_terminal_ctrl_d_ends(model):
     shown, code = on_terminal([sys.executable, "-m", "eardrop", "run", "-m", model], [(b"> ", b"\x04")])
     assert code == 0, shown
+
+
+def test_a_closed_standard_input_is_said_with_what_to_give_instead(monkeypatch, model, capsys):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["run", "-m", model]) == 2
+    assert "standard input is closed: give a prompt with -p" in capsys.readouterr().err

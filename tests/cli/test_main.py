@@ -127,3 +127,43 @@ def test_a_reader_who_leaves_early_is_no_error():
 @pytest.mark.parametrize("table", [commands, codes, chat, flags], ids=lambda table: table.__name__)
 def test_the_document_holds_the_tables(table, document):
     assert table() in document, f"docs/command-line.md should have:\n{table()}"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError("no 5 GiB"), "memory is full (no 5 GiB); take a smaller weight type"),
+        (OSError(28, "No space left on device"), "No space left on device; check the disk"),
+    ],
+)
+def test_what_the_machine_refuses_is_no_bug_of_ours(error, words, monkeypatch, capsys):
+    monkeypatch.setenv("EARDROP_DEBUG", "0")
+    monkeypatch.setattr(command_line, "_let_go_of_stdout", lambda: None)
+    failing(monkeypatch, error)
+    assert main(["run"]) == 1
+    err = capsys.readouterr().err
+    assert words in err
+    assert "bug" not in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")  # noqa: PTH110
+def test_a_full_disk_is_told_in_one_line():
+    command = [sys.executable, "-m", "eardrop", "info"]
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "No space left" in done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_an_output_that_the_shell_closed_changes_nothing(closed):
+    command = f'"{sys.executable}" -m eardrop info {closed}'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("operations" in done.stdout) is (closed == "2>&-")
+
+
+def test_a_word_too_long_to_be_a_file_is_an_unknown_command(capsys):
+    assert main(["a" * 300]) == 2
+    assert "no command is called" in capsys.readouterr().err

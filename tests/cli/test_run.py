@@ -198,7 +198,7 @@ def test_more_than_a_window_is_refused_in_one_line(model, tmp_path, capsys):
     path.write_bytes(head + b"\x80" * 8000 * 330)
     assert main(["run", "-m", model, "--audio", str(path), "--temp", "0"]) == 4
     err = capsys.readouterr().err
-    assert err == "eardrop: long.wav is longer than 328 seconds, the most one window holds; cut it first\n"
+    assert err == "eardrop: long.wav is longer than 327.84 seconds, the most one window holds; cut it first\n"
     assert main(["run", "-m", model, "--audio", str(path), "--temp", "0", "--max-seconds", "2"]) == 4
     assert "the limit of 2 s" in capsys.readouterr().err
 
@@ -259,3 +259,10 @@ def test_a_reader_who_leaves_in_the_middle_ends_it_quietly(model, clip):
         process.stdout.close()
         assert process.wait(timeout=10) == 0
         assert process.stderr.read() == b""
+
+
+def test_what_is_wrong_with_a_recording_is_told(tmp_path, model, clip, capsys):
+    with open(clip("chirp1"), "rb") as whole:  # noqa: PTH123
+        (tmp_path / "cut.wav").write_bytes(whole.read(9000))
+    assert main(["run", "-m", model, "-n", "1", "--temp", "0", "--audio", str(tmp_path / "cut.wav")]) == 0
+    assert "cut.wav is cut off: it has 9000 of the 32044 bytes" in capsys.readouterr().err

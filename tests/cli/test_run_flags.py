@@ -124,3 +124,9 @@ def test_a_prompt_may_come_from_a_file(tmp_path):
 def test_values_that_make_no_sense_are_told(words, message):
     with pytest.raises(OptionError, match=message):
         parse(*words)
+
+
+def test_a_recording_s_name_may_hold_a_line_break_in_quotes():
+    assert parse("--audio", '"a\nb.wav",c.wav').audio == ["a\nb.wav", "c.wav"]
+    with pytest.raises(OptionError, match="line break is put in double quotes"):
+        parse("--audio", "a\nb.wav")

@@ -8,6 +8,7 @@ import pytest
 
 from eardrop.cli.main import main
 from eardrop.errors import AudioError
+from eardrop.hub import find_projector
 from eardrop.text import Tokenizer
 from eardrop.transcribe import Recognizer
 
@@ -139,3 +140,22 @@ def test_a_transcript_can_not_steer_a_terminal(model, clip, capsys, monkeypatch)
     monkeypatch.setattr(Tokenizer, "piece", lambda self, token: b"\x1b]0;owned\x07[red]")
     assert main(["transcribe", "-m", model, clip("ms20"), "--max-tokens", "2"]) == 0
     assert capsys.readouterr().out == r"\x1b]0;owned\x07[red]" * 2 + "\n"
+
+
+def test_a_model_that_is_none_is_said_before_its_projector_is_missed(tmp_path, clip, capsys):
+    (tmp_path / "talk.wav").write_bytes(b"RIFF1234WAVE")
+    assert main(["transcribe", "-m", str(tmp_path / "talk.wav"), clip("ms100")]) == 3
+    assert "no GGUF file" in capsys.readouterr().err
+
+
+def test_a_recording_without_a_name_is_no_folder(model, capsys):
+    assert main(["transcribe", "-m", model, ""]) == 4
+    assert capsys.readouterr().err == "eardrop: the name of a recording is empty: give a file\n"
+
+
+def test_the_name_of_a_model_is_harmless_in_json_too(tmp_path, model, clip, capsys):
+    text = tmp_path / "m\x1b[31m\udcff.gguf"
+    text.symlink_to(model)
+    words = ["-f", "json", "--max-tokens", "1", "--mmproj", str(find_projector(Path(model)))]
+    assert main(["transcribe", "-m", str(text), *words, clip("ms100")]) == 0
+    assert json.loads(capsys.readouterr().out)["model"] == "m\\x1b[31m\\udcff"

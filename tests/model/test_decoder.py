@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from eardrop.backends import BACKENDS
+from eardrop.backends.numpy import NumpyBackend
 from eardrop.engine import Model
 from eardrop.errors import ContextFull
 from eardrop.loading import load_model
 from eardrop.model import decoder
-from eardrop.model.state import Streams
+from eardrop.model.state import KVCache, Streams
 from eardrop.ops import listening
 from tests.pairs import pair
 
@@ -200,3 +201,22 @@ def test_taps_name_every_layer_by_the_training_frameworks_names(model: Model) ->
     seen.clear()
     prefilled(model, streams, streams.join(), SHORT)
     assert not seen
+
+
+def test_where_memory_ends_while_caches_grow_they_still_hold_what_they_say(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, made = NumpyBackend(), []
+    streams = Streams(model.decoder.shape, backend, slots=1, rows=8)
+
+    def zeros(shape, dtype):
+        made.append(shape)
+        if len(made) == 3:
+            raise MemoryError
+        return np.zeros(shape, dtype)
+
+    monkeypatch.setattr(backend, "zeros", zeros)
+    with pytest.raises(MemoryError):
+        streams.reserve(64)
+    assert streams.rows == 8
+    assert all(len(layer.keys[0]) >= 8 for layer in streams.layers if isinstance(layer, KVCache))

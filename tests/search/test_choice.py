@@ -96,3 +96,18 @@ def test_stop_tokens_and_limits_end_a_text_before_the_token() -> None:
     assert stop.before(5, 2) is None
     assert stop.before(5, 3) is Finish.LENGTH
     assert Stop(frozenset()).before(7, 10**9) is None
+
+
+def test_a_min_p_beyond_one_keeps_the_likeliest() -> None:
+    assert everything(min_p=5.0).kept(LOGITS)[0].tolist() == [0]
+
+
+@pytest.mark.parametrize(("temperature", "tokens"), [(5e-324, 1), (1e-300, 1), (1e300, 5)])
+def test_temperatures_beyond_float32_draw_as_their_limits_do(temperature: float, tokens: int) -> None:
+    assert np.count_nonzero(shares(everything(temperature=temperature), draws=200)) == tokens
+
+
+@pytest.mark.parametrize("wish", [{"temperature": float("inf")}, {"seed": -1}])
+def test_draws_that_cannot_be_are_refused_before_anyone_waits_for_them(wish: dict) -> None:
+    with pytest.raises(OptionError, match=next(iter(wish))):
+        Sample(**wish)

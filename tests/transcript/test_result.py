@@ -73,3 +73,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeyp
         RESULT.write(tmp_path / "a.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_a_folder_that_is_not_there_is_our_error_and_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"nowhere/a\.txt can't be written: No such file"):
+        RESULT.write(tmp_path / "nowhere" / "a.txt")
+
+
+def test_a_name_as_long_as_the_system_takes_can_be_written(tmp_path: Path) -> None:
+    target = tmp_path / ("é" * 125 + ".txt")
+    RESULT.write(target)
+    assert target.exists()
