@@ -29,6 +29,9 @@ class Knob:
 DEBUG = Knob("EARDROP_DEBUG", "1: stages with times, and tracebacks; 2: every operation with its speed", "0")
 CHECK = Knob("EARDROP_CHECK", "1: run every operation beside its reference and name the first that differs", "0")
 TAP = Knob("EARDROP_TAP", "a folder: write every named intermediate there as .npy")
+CPU = Knob("EARDROP_CPU", "a lower row of the processor table than this machine can run, as avx2")
+THREADS = Knob("EARDROP_THREADS", "threads that compute (default: the physical cores this process may use)")
+JIT = Knob("EARDROP_JIT", "0: run the CPU backend's kernels as plain Python, slowly, for a debugger", "1")
 NO_COLOR = Knob("NO_COLOR", "anything: no colours on the terminal (no-color.org)")
 
-KNOBS = (DEBUG, CHECK, TAP, NO_COLOR)
+KNOBS = (DEBUG, CHECK, TAP, CPU, THREADS, JIT, NO_COLOR)

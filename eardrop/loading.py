@@ -23,6 +23,7 @@ def load(
     *,
     projector: str | os.PathLike[str] | None = None,
     backend: str = "auto",
+    threads: int | None = None,
     kv: str | None = None,
     streams: int = 8,
     progress: Callable[[float], None] = lambda share: None,
@@ -32,13 +33,15 @@ def load(
     model      the text model, or a folder that holds the pair
     projector  the projector (mmproj); None finds it beside the text model
     backend    "auto" or a name from `eardrop info`
+    threads    that compute; None is one for each physical core this process may use
     kv         type of the cached keys and values; None is the backend's own
     streams    texts that are decoded at once
     progress   told the share of the tensors that are loaded, 0 to 1
 
     Raises ModelFileError for files that are missing, damaged, or not what they should be.
     """
-    return Recognizer(Engine(load_model(model, projector, choose(backend), progress), streams=streams, kv=kv))
+    chosen = choose(backend, threads=threads)
+    return Recognizer(Engine(load_model(model, projector, chosen, progress), streams=streams, kv=kv))
 
 
 def load_model(

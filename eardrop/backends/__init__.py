@@ -18,21 +18,41 @@ from eardrop.ops.backend import Backend
 class BackendChoice:
     """One row of the table that `--backend` and `eardrop info` read."""
 
-    make: Callable[[], Backend]
+    make: Callable[..., Backend]  # given threads=N, None for the backend's own choice
     about: str
     missing: Callable[[], str | None]  # why it can't run here, or None
 
 
-BACKENDS: dict[str, BackendChoice] = {
-    "numpy": BackendChoice(NumpyBackend, "NumPy, one operation at a time: the reference", lambda: None),
-}
+def _numpy(threads: int | None = None) -> Backend:
+    return NumpyBackend()  # its threads are its BLAS library's
 
+
+def _cpu(threads: int | None = None) -> Backend:
+    from eardrop.backends.cpu.backend import CpuBackend  # imported when chosen: a compiler comes with it
+
+    return CpuBackend(threads)
+
+
+def _cpu_missing() -> str | None:
+    try:
+        from eardrop.backends.cpu.target import chosen
+
+        chosen()
+    except (ImportError, OptionError) as error:
+        return str(error)
+    return None
+
+
+BACKENDS: dict[str, BackendChoice] = {
+    "cpu": BackendChoice(_cpu, "kernels compiled for this processor; weights stay in their file", _cpu_missing),
+    "numpy": BackendChoice(_numpy, "NumPy, one operation at a time: the reference", lambda: None),
+}
 
 OPERATIONS = 2  # the level of EARDROP_DEBUG that times operations
 LEDGER = Ledger()  # where it is entered
 
 
-def choose(name: str = "auto") -> Backend:
+def choose(name: str = "auto", *, threads: int | None = None) -> Backend:
     """The backend of this name, or for "auto" the fastest that runs here; checked, timed or tapped if a knob asks.
 
     Raises OptionError for a name that isn't in the table or can't run here.
@@ -44,7 +64,9 @@ def choose(name: str = "auto") -> Backend:
     reason = BACKENDS[wanted].missing()
     if reason is not None:
         raise OptionError(f"backend {wanted!r} can't run here: {reason}")
-    backend = BACKENDS[wanted].make()
+    if threads is not None and threads < 1:
+        raise OptionError(f"threads is {threads}, expected at least 1")
+    backend = BACKENDS[wanted].make(threads=threads)
     if CHECK.level():
         backend = checked(backend)
     if DEBUG.level() >= OPERATIONS:

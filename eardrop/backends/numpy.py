@@ -20,6 +20,11 @@ class NumpyBackend:
     name = "numpy"
     kv_types: tuple[str, ...] = ("float32", "float16")
 
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """All: that is what this backend is."""
+        return tuple(OPS)
+
     linear = staticmethod(OPS["linear"].reference)
     embed = staticmethod(OPS["embed"].reference)
     layer_norm = staticmethod(OPS["layer_norm"].reference)

@@ -27,7 +27,7 @@ def main(words: Sequence[str]) -> int:
         raise OptionError(f"no operation is called {wishes.op!r}: {', '.join(OPS)}")
     if (wishes.model is None) != (wishes.audio is None):
         raise OptionError("a whole model is measured on a recording: give -m and --audio, or neither")
-    backend = choose(wishes.backend)
+    backend = choose(wishes.backend, threads=wishes.threads)
     if wishes.model is None:
         speeds: Iterable[Speed] = of_cases(backend, wishes.op)
     else:

@@ -98,6 +98,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-mm", "--mmproj", metavar="FILE", help="projector (GGUF); default: the one that lies beside the model"
     )
+    parser.add_argument("-t", "--threads", type=int, metavar="N", help="threads that compute (default: physical cores)")
     parser.add_argument(
         "--backend", default="auto", metavar="NAME", help=f"auto, {', '.join(BACKENDS)} (default: the fastest here)"
     )

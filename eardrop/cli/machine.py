@@ -36,13 +36,9 @@ def _operations() -> list[dict[str, Any]]:
     """Each operation, and for each backend that runs here whether it is its own or falls back to the reference."""
     usable = {name: choice.make() for name, choice in BACKENDS.items() if choice.missing() is None}
     return [
-        {"name": op.name, **{name: _whose(getattr(made, op.name), op.reference) for name, made in usable.items()}}
-        for op in OPS.values()
+        {"name": op, **{name: "reference" if op in made.lacking else "its own" for name, made in usable.items()}}
+        for op in OPS
     ]
-
-
-def _whose(operation: object, reference: object) -> str:
-    return "reference" if operation is reference else "its own"
 
 
 def _libraries() -> dict[str, str]:

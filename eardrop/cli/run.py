@@ -92,7 +92,7 @@ def _model(path: str, wishes: argparse.Namespace, voice: Voice) -> Model:
     """The model on its backend, with the context that was asked for."""
     started = time.perf_counter()
     with bar("loading", shown=voice.level >= WARNINGS) as progress:
-        model = load_model(path, wishes.mmproj, choose(wishes.backend), progress)
+        model = load_model(path, wishes.mmproj, choose(wishes.backend, threads=wishes.threads), progress)
     voice.time(f"loaded {model.name} in {time.perf_counter() - started:.2f} s")
     return _limited(model, wishes.context, voice)
 

@@ -157,7 +157,7 @@ _NOT_YET = "downloads come with a later version; fetch the two files and give -m
 _OTHER_ANSWER = "it changes what the model computes, and eardrop computes what the files say"
 _NO_PENALTY = "eardrop draws by temperature, top-k, top-p and min-p alone"
 _FORM = "the prompt is built for the one chat form of these models"
-_THREADS = "the numpy backend takes the threads of its BLAS library; OPENBLAS_NUM_THREADS limits them"
+_THREADS = "-t is for prompts and recordings, too"
 _MEMORY = "weights are mapped from the file, caches grow as they are needed"
 _DEVICE = "--backend chooses where to compute"
 _LOG = "standard error has one form, and colours only on a terminal"
@@ -187,6 +187,7 @@ _HONOURED = (
         ("-c", "--ctx-size"), "rows of context, prompt and answer together (default: 0, the model's)", "context", "N",
         int, default=0,
     ),
+    Honoured(("-t", "--threads"), "threads that compute (default: physical cores)", "threads", "N", int),
     Honoured(
         ("--temp", "--temperature"), "temperature (default: 0, greedy; llama-mtmd-cli draws at 0.2)", "temperature",
         "X", _finite,
@@ -221,7 +222,6 @@ _HONOURED = (
 )  # fmt: skip
 
 _IGNORED = (
-    Ignored(("-t", "--threads"), _THREADS, "N"),
     Ignored(("-tb", "--threads-batch"), _THREADS, "N"),
     Ignored(("-b", "--batch-size"), "a prompt is absorbed in pieces of our own size", "N"),
     Ignored(("-ub", "--ubatch-size"), "a prompt is absorbed in pieces of our own size", "N"),

@@ -30,7 +30,7 @@ def main(words: Sequence[str]) -> int:
     options = given(wishes, Options)
     Options(**options)  # wrong wishes are known before the model is loaded
     with bar("loading", shown=not wishes.quiet) as progress:
-        asr = load(model, projector=wishes.mmproj, backend=wishes.backend, progress=progress)
+        asr = load(model, projector=wishes.mmproj, backend=wishes.backend, threads=wishes.threads, progress=progress)
     with asr:
         work = _Work(asr, options, wishes.formats or ["txt"], voice, headed=len(wishes.files) > 1)
         codes = [work.transcribe(file) for file in wishes.files]

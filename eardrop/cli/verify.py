@@ -98,7 +98,7 @@ def _subject(wishes: argparse.Namespace, reference: "Reference", missing: dict[s
         if file:
             require(file, kind)
     return Subject(
-        choose(wishes.backend),
+        choose(wishes.backend, threads=wishes.threads),
         text=files[Kind.TEXT],
         projector=files[Kind.PROJECTOR],
         clips=_clips(wishes, reference, missing),

@@ -18,6 +18,10 @@ class Backend(Protocol):
     name: str
     kv_types: tuple[str, ...]  # what keys and values may be kept in, the default first
 
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The operations that run as their references."""
+
     def arithmetic(self, format_: BlockFormat) -> Arithmetic:
         """How products with weights of this format are taken: which tolerance holds."""
 

@@ -95,12 +95,13 @@ def test_timing_counts_every_call_of_the_whole_model() -> None:
 
 def test_auto_takes_the_first_that_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     choice = BACKENDS["numpy"]
-    monkeypatch.setitem(BACKENDS, "numpy", replace(choice, missing=lambda: "it is broken"))
-    monkeypatch.setitem(BACKENDS, "other", replace(choice, make=lambda: SimpleNamespace(name="other")))
+    for name in ("cpu", "numpy"):
+        monkeypatch.setitem(BACKENDS, name, replace(choice, missing=lambda: "it is broken"))
+    monkeypatch.setitem(BACKENDS, "other", replace(choice, make=lambda threads: SimpleNamespace(name="other")))
     assert choose().name == "other"
     with pytest.raises(OptionError, match="'numpy' can't run here: it is broken"):
         choose("numpy")
-    with pytest.raises(OptionError, match="no backend is called 'tpu': choose auto, numpy"):
+    with pytest.raises(OptionError, match="no backend is called 'tpu': choose auto, cpu, numpy"):
         choose("tpu")
 
 

@@ -63,7 +63,7 @@ def test_llama_compat_prints_the_recorded_bytes(name, golden, model, asr, capfdb
 
 def test_an_answer_that_ends_by_itself_has_a_newline_more(golden, clip, capfdbinary):
     text, projector = write_pair("micro-q8_0", CACHE)
-    words = ["-m", str(text), "--mmproj", str(projector), "--audio", clip("silence1"), *ASK]
+    words = ["-m", str(text), "--mmproj", str(projector), "--audio", clip("silence1"), "--backend", "numpy", *ASK]
     assert main(["run", "--llama-compat", *words]) == 0
     expected = (golden / "expected" / "cli" / "micro-q8_0.silence1.stdout").read_bytes()
     assert expected.endswith(b"\n\n\n")
@@ -155,9 +155,9 @@ def test_keys_and_values_of_two_types_are_refused(model, capsys):
 
 
 def test_flags_without_effect_are_told_once(model, clip, capsys):
-    words = ["-ngl", "99", "-fa", "on", "--no-warmup", "--no_warmup", "-t", "2"]
+    words = ["-ngl", "99", "-fa", "on", "--no-warmup", "--no_warmup", "-tb", "2"]
     assert main(["run", "-m", model, "--audio", clip("ms20"), "-n", "1", *words]) == 0
-    assert "eardrop: without effect here: -ngl, -fa, --no-warmup, -t\n" in capsys.readouterr().err
+    assert "eardrop: without effect here: -ngl, -fa, --no-warmup, -tb\n" in capsys.readouterr().err
 
 
 def test_times_are_told_to_those_who_ask(model, clip, capsys, monkeypatch):

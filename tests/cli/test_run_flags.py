@@ -10,11 +10,9 @@ KINDS = {kind: [flag for flag in LLAMA_FLAGS if isinstance(flag, kind)] for kind
 # What spec §8.1 lists of llama-mtmd-cli, by what becomes of it here.
 HONOURED = (
     "-m --model -mm --mmproj --audio -p --prompt --no-escape -f --file -sys --system-prompt -n --predict --n-predict -c"
-    " --ctx-size --temp --temperature --top-k --top-p --min-p -s --seed -v -lv --log-disable -ctk -ctv"
+    " --ctx-size -t --threads --temp --temperature --top-k --top-p --min-p -s --seed -v -lv --log-disable -ctk -ctv"
 )
-IGNORED = (
-    "-b --batch-size -ub --ubatch-size -t --threads -tb --jinja --no-jinja -ngl --no-mmproj-offload -fa --no-warmup"
-)
+IGNORED = "-b --batch-size -ub --ubatch-size -tb --jinja --no-jinja -ngl --no-mmproj-offload -fa --no-warmup"
 REFUSED = "-hf --hf-repo --no-mmproj --image --video --repeat-penalty --chat-template -mmdev --log-file --grammar"
 
 

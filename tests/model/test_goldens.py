@@ -18,10 +18,12 @@ from eardrop.backends import BACKENDS
 from eardrop.bench.pairs import PAIRS, write_pair
 from eardrop.dialect import LLAMA_CPP, REFERENCE
 from eardrop.engine import Model
+from eardrop.gguf import by_name
 from eardrop.loading import load_model
 from eardrop.model import decoder
 from eardrop.model.conformer import encode
 from eardrop.model.state import Streams
+from eardrop.ops import Arithmetic
 from eardrop.text import MEDIA, prompt
 from tests.pairs import CACHE, CLIPS, Record, pair, pcm16, record
 
@@ -111,6 +113,10 @@ def load_check(golden: Path) -> ModuleType:
     return module
 
 
+def multiplies_in_float32(model: Model, format_: str) -> bool:
+    return model.backend.arithmetic(by_name(format_)) is Arithmetic.FLOAT32
+
+
 def samples_of(golden: Path, gold: dict, clip: str) -> np.ndarray:
     """llama.cpp's own samples where decoding is more than reading 16-bit numbers."""
     if "pcm" in gold:
@@ -157,14 +163,17 @@ def test_every_pair_and_clip_is_within_check_pys_tolerances(golden: Path, name: 
                 tokens_after=after,
             )
         ]
-        if "embd_f32" in gold:
+        hears, speaks = (multiplies_in_float32(model, gold[kind]) for kind in ("audio_type", "text_type"))
+        if "embd_f32" in gold and hears:  # the sharp records hold where nothing is rounded to bytes
             half = rows_of(model, mel, half=True)
-            logits = forced_logits(model, half, gold, 9)
-            reports += [
-                check.compare(gold, embd=rows, logits=forced_logits(model, rows, gold, 9), f32=True),
-                check.compare(gold, logits=forced_logits(model, gold["embd_f32"], gold, 9), f32=True, given_embd=True),
-            ]
+            reports.append(check.compare(gold, embd=rows, f32=True))
             assert np.abs(half - gold["embd_f32"]).max() <= 1e-4, path.stem
+        if "embd_f32" in gold and speaks:
+            given = forced_logits(model, gold["embd_f32"], gold, 9)
+            reports.append(check.compare(gold, logits=given, f32=True, given_embd=True))
+        if "embd_f32" in gold and hears and speaks:
+            reports.append(check.compare(gold, logits=forced_logits(model, rows, gold, 9), f32=True))
+            logits = forced_logits(model, half, gold, 9)
             assert np.abs(logits - gold["logits_f32"]).max() <= 1e-3, path.stem
         for report in reports:
             assert report.ok, f"{name} {path.stem}\n{report}"

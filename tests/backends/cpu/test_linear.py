@@ -1,0 +1,105 @@
+"""Products with quantised weights: every format on every processor, bit for bit the same however they are cut."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from eardrop.backends.cpu.backend import CpuBackend
+from eardrop.backends.cpu.target import runnable
+from eardrop.backends.cpu.unpack import UNPACKINGS
+from eardrop.backends.numpy import NumpyBackend
+from eardrop.gguf import GgufTensor
+from eardrop.ops import OPS
+from eardrop.ops.check import arithmetic_of, difference, meant, placed
+from eardrop.ops.linear import random_weight
+
+FORMATS = ("F32", "F16", "BF16", *UNPACKINGS)
+LINEAR = OPS["linear"]
+
+
+@pytest.fixture(scope="module", params=runnable(), ids=lambda row: row.name)
+def backend(request: pytest.FixtureRequest) -> Iterator[CpuBackend]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EARDROP_CPU", request.param.name)
+        yield CpuBackend(threads=2)
+
+
+def weight(name: str, rows: int = 37, columns: int = 512) -> GgufTensor:
+    return random_weight(np.random.default_rng(5), name, rows, columns)
+
+
+def inputs(rows: int, columns: int = 512) -> np.ndarray:
+    x = np.random.default_rng(rows).standard_normal((rows, columns), dtype=np.float32)
+    x[0, :40] = 0  # a block of nothing, and a part of one
+    return x
+
+
+def test_every_processor_gives_what_the_reference_means(backend: CpuBackend) -> None:
+    for case in LINEAR.cases(np.random.default_rng(3)):
+        (expected,) = meant(LINEAR, placed(NumpyBackend(), LINEAR, case))
+        got = backend.linear(**placed(backend, LINEAR, case))
+        tolerance = LINEAR.tolerance[arithmetic_of(backend, case)]
+        assert difference(got, expected, tolerance) is None, case.label
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_row_among_others_has_the_bits_of_the_row_alone(backend: CpuBackend, name: str) -> None:
+    w, x = backend.weight(weight(name)), inputs(17)
+    alone = np.concatenate([backend.linear(x[i : i + 1], w) for i in range(17)])
+    for rows in (2, 3, 5, 8, 15, 16, 17):
+        np.testing.assert_array_equal(backend.linear(x[:rows], w), alone[:rows])
+
+
+@pytest.mark.parametrize("name", ["F16", "Q4_0", "Q6_K"])
+def test_the_number_of_threads_changes_no_bit(name: str) -> None:
+    x, w = inputs(3), weight(name, 1000)
+    results = []
+    for threads in (1, 2, 4):
+        backend = CpuBackend(threads)
+        results.append(backend.linear(x, backend.weight(w)))
+    assert np.array_equal(results[0], results[1])
+    assert np.array_equal(results[0], results[2])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_compiled_and_interpreted_kernels_agree_bit_for_bit(
+    backend: CpuBackend, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w, x = backend.weight(weight(name, 3, 256)), inputs(3, 256)
+    compiled = backend.linear(x, w)
+    backend.write(np.zeros(1), 0)  # forget what was quantised
+    monkeypatch.setenv("EARDROP_JIT", "0")
+    np.testing.assert_array_equal(backend.linear(x.copy(), w), compiled)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 15, 17, 63, 129, 1000])
+def test_every_output_is_written(backend: CpuBackend, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        np, "empty", lambda shape, dtype=float: np.full(shape, np.nan if dtype == np.float32 else 77, dtype)
+    )
+    for name in ("F16", "Q8_0"):
+        w = weight(name, rows, 64)
+        got = backend.linear(inputs(2, 64), backend.weight(w))
+        assert np.isfinite(got).all()
+        assert got.shape == (2, rows)
+
+
+def test_nothing_is_multiplied_with_no_rows(backend: CpuBackend) -> None:
+    assert backend.linear(np.zeros((0, 512), np.float32), backend.weight(weight("Q4_0"))).shape == (0, 37)
+
+
+def test_widths_without_a_kernel_fall_back_to_the_reference(backend: CpuBackend) -> None:
+    w = GgufTensor.from_array("w", np.ones((3, 31), np.float32))
+    kept = backend.weight(w)
+    assert isinstance(kept, np.ndarray)
+    np.testing.assert_allclose(backend.linear(np.ones((2, 31), np.float32), kept), 31)
+
+
+def test_weights_stay_in_their_file(backend: CpuBackend) -> None:
+    for name in FORMATS:
+        w = weight(name)
+        kept = backend.weight(w)
+        assert kept.nbytes == w.nbytes
+        assert kept.shape == w.shape
+        np.testing.assert_array_equal(backend.download(kept), w.dequantize())
