@@ -38,8 +38,8 @@ class Compiler:
     def __init__(self, target: Target, folder: Path | None = None) -> None:
         self.target = target
         self._folder = _trusted(folder or user_cache_path("eardrop") / "kernels")
-        self._machine = _machine(target)
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine(target))
+        self._machine = target_machine(target)
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine(target))
         self._addresses: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -64,7 +64,7 @@ class Compiler:
         """The kernel's object code, made anew."""
         module = llvm.parse_assembly(assembled([kernel], self.target))
         module.verify()
-        _optimize(module, self._machine)
+        optimize(module, self._machine)
         if DEBUG.level() >= SHOW_ASSEMBLY:
             sys.stderr.write(self._machine.emit_assembly(module))
         return bytes(self._machine.emit_object(module))
@@ -83,7 +83,7 @@ def assembled(kernels: Iterable[Kernel], target: Target) -> str:
     return text
 
 
-def _machine(target: Target) -> llvm.TargetMachine:
+def target_machine(target: Target) -> llvm.TargetMachine:
     _start_llvm()
     chosen = llvm.Target.from_triple(target.triple)
     return chosen.create_target_machine(target.cpu, target.flags, opt=3, reloc="pic", codemodel="small")
@@ -101,7 +101,7 @@ def _start_llvm() -> None:
 _PASSES = ("sroa", "instruction_combine", "simplify_cfg", "loop_rotate", "instruction_combine", "simplify_cfg")
 
 
-def _optimize(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
+def optimize(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
     passes = llvm.create_new_module_pass_manager()
     for name in _PASSES:
         getattr(passes, f"add_{name}_pass")()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from eardrop.backends.cpu.operations import dot_of_bytes, fused, looked_up, select, shuffle
+from eardrop.backends.cpu.operations import dot_i8_i8, dot_u8_i8, fused, looked_up, select, shuffle
 from eardrop.backends.cpu.types import BF16, F32, I8, I16, I32, U8, U16, U32
 from eardrop.backends.cpu.vector import OPERATIONS, Operand, Value, const, evened, machine, zero
 
@@ -106,7 +106,10 @@ def dot4(x: Value, y: Value, acc: Value) -> Value:
         parts = zip(halves(x), halves(y), halves(acc), strict=True)
         return joined(*(dot4(*part) for part in parts))
     if machine().target.has("dot_u8_i8"):
-        return dot_of_bytes(x, y, acc)
+        return dot_u8_i8(x, y, acc)
+    if machine().target.has("dot_i8_i8"):  # x = signed + 128: the product of 128 and y's sum is added again
+        sums = dot_i8_i8(const(y.type, 1), y, zero(acc.type))
+        return dot_i8_i8((x ^ 128).bits(y.type), y, acc) + (sums << 7)
     return acc + _quads(x, y)
 
 

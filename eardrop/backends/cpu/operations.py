@@ -234,14 +234,19 @@ def _dot(x: Lanes, y: Lanes, acc: Lanes) -> Lanes:
     return np.asarray(acc + (x.astype(np.int32) * y).reshape(-1, 4).sum(axis=1, dtype=np.int32))
 
 
-def _emit_dot(b: Builder, target: Target, type_: Type, x: Value, y: Value, acc: Value) -> Any:
-    if target.triple.startswith("aarch64"):
-        return intrinsic(b, "llvm.aarch64.neon.usdot.v4i32.v16i8", ir_type(type_), acc.held, x.held, y.held)
-    name = f"llvm.x86.avx512.vpdpbusd.{8 * type_.nbytes}"
-    return intrinsic(b, name, ir_type(type_), acc.held, x.held, y.held)
+def _emit_dot(name: str) -> Callable[..., Any]:
+    def emit(b: Builder, target: Target, type_: Type, x: Value, y: Value, acc: Value) -> Any:
+        return intrinsic(b, name.format(8 * type_.nbytes), ir_type(type_), acc.held, x.held, y.held)
+
+    return emit
 
 
-dot_of_bytes = Operation("dot_of_bytes", lambda x, y, acc: acc, _emit_dot, _dot, even=False)
+def _sums(x: Type, y: Type, acc: Type) -> Type:
+    return acc
+
+
+dot_u8_i8 = Operation("dot_u8_i8", _sums, _emit_dot("llvm.x86.avx512.vpdpbusd.{}"), _dot, even=False)
+dot_i8_i8 = Operation("dot_i8_i8", _sums, _emit_dot("llvm.aarch64.neon.sdot.v4i32.v16i8"), _dot, even=False)
 
 
 # A table of sixteen bytes, looked up by bytes.

@@ -46,18 +46,18 @@ _VNNI = ("avx512vnni", "avx512bf16")
 TABLE = (
     Target(
         "avx512-vnni-bf16", "AVX-512 with dot products of bytes and of bfloat16", _X86, "x86-64-v4", _VNNI,
-        (*_AVX512, *_VNNI), 64, 32, frozenset({"fma", "lookup", "half", "dot_u8_i8", "dot_i16", "dot_bf16", "to_bf16"}),
+        (*_AVX512, *_VNNI), 64, 32, frozenset({"fma", "lookup", "half", "dot_u8_i8"}),
     ),
     Target("avx512", "AVX-512", _X86, "x86-64-v4", (), _AVX512, 64, 32, frozenset({"fma", "lookup", "half"})),
     Target(
         "avx-vnni", "AVX2 with dot products of bytes", _X86, "x86-64-v3", ("avxvnni",),
-        (*_AVX2, "avxvnni"), 32, 16, frozenset({"fma", "lookup", "half", "dot_u8_i8", "dot_i16"}),
+        (*_AVX2, "avxvnni"), 32, 16, frozenset({"fma", "lookup", "half", "dot_u8_i8"}),
     ),
     Target("avx2", "AVX2, FMA and F16C", _X86, "x86-64-v3", (), _AVX2, 32, 16, frozenset({"fma", "lookup", "half"})),
     Target("x86-64", "any x86-64: SSE2, no fused products", _X86, "x86-64", (), (), 16, 16),
     Target(
         "neon-dot", "AArch64 with dot products of bytes", _ARM, "generic", ("neon", "dotprod"),
-        ("neon", "dotprod"), 16, 32, frozenset({"fma", "lookup", "half"}),
+        ("neon", "dotprod"), 16, 32, frozenset({"fma", "lookup", "half", "dot_i8_i8"}),
     ),
     Target("neon", "any AArch64", _ARM, "generic", ("neon",), ("neon",), 16, 32, frozenset({"fma", "lookup", "half"})),
 )  # fmt: skip

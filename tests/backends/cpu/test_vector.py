@@ -186,11 +186,11 @@ def test_table_names_each_processor_once_and_its_needs_include_its_features() ->
 def test_instructions_are_the_ones_meant(compiler: Compiler) -> None:
     from llvmlite import binding as llvm
 
-    from eardrop.backends.cpu.compiler import _machine, _optimize, assembled
+    from eardrop.backends.cpu.compiler import assembled, optimize, target_machine
 
     case = next(case for case in CASES if case[0] == "dot4")
     module = llvm.parse_assembly(assembled([as_kernel(case)], compiler.target))
-    _optimize(module, _machine(compiler.target))
-    text = _machine(compiler.target).emit_assembly(module)
+    optimize(module, target_machine(compiler.target))
+    text = target_machine(compiler.target).emit_assembly(module)
     assert ("vpdpbusd" in text) == compiler.target.has("dot_u8_i8")
     assert ("zmm" in text) == (compiler.target.vector_bytes == 64)
