@@ -60,8 +60,10 @@ class Broken(NumpyBackend):
         setattr(self, name, lambda *args, **kwargs: slip(call, op.arguments(*args, **kwargs)))
 
 
-def test_a_checked_backend_gives_the_same_answer() -> None:
-    assert heard(checked(NumpyBackend())) == heard(NumpyBackend())
+@pytest.mark.parametrize("name", [name for name, choice in BACKENDS.items() if choice.missing() is None])
+def test_a_checked_backend_gives_the_same_answer(name: str) -> None:
+    make = BACKENDS[name].make
+    assert heard(checked(make())) == heard(make())
 
 
 @pytest.mark.parametrize("name", BREAKS)
@@ -80,9 +82,10 @@ def test_a_state_that_is_not_written_is_noticed(name: str) -> None:
         heard(checked(Broken(name, _forgetful)))
 
 
-def test_timing_counts_every_call_of_the_whole_model() -> None:
+@pytest.mark.parametrize("name", [name for name, choice in BACKENDS.items() if choice.missing() is None])
+def test_timing_counts_every_call_of_the_whole_model(name: str) -> None:
     ledger = Ledger()
-    heard(timed(NumpyBackend(), ledger))
+    heard(timed(BACKENDS[name].make(), ledger))
     assert set(ledger.spent) == set(OPS) - {"attention_weights"}
     assert ledger.spent["pick"].calls >= 4
     linear = ledger.spent["linear"]
