@@ -132,6 +132,7 @@ _PLAIN: dict[str, Callable[[NDArray[np.float32]], NDArray[Any]]] = {
     F16.name: lambda x: x.astype("<f2"),
     BF16.name: lambda x: to_bf16(x).astype("<u2"),
 }
+DRAWN = (*_PLAIN, *_BLOCKS)  # the formats there are random weights in
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,8 @@ class _Transcription:
         try:
             for token in handle:
                 tokens.append(token)
-                said += (new := text.push(token.piece))
+                with stage("detokenise"):
+                    said += (new := text.push(token.piece))
                 self._told(new)
         finally:
             handle.cancel()

@@ -13,9 +13,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from eardrop.backends.cpu import (
+    attention,
+    conv2d,
+    embed,
+    norms,
+    panels,
+    pick,
+    pointwise,
+    rel_attention,
+    rope,
+    short_conv,
+)
 from eardrop.backends.cpu import linear as kernels
 from eardrop.backends.cpu.compiler import Compiler
 from eardrop.backends.cpu.flow import Kernel
+from eardrop.backends.cpu.running import Floats, Ints
 from eardrop.backends.cpu.target import Target, chosen
 from eardrop.backends.cpu.team import Program, Team, word
 from eardrop.backends.cpu.types import BF16, F16, F32
@@ -25,9 +38,9 @@ from eardrop.gguf import BlockFormat, GgufTensor
 from eardrop.knobs import JIT, THREADS
 from eardrop.ops import OPS, Arithmetic, outputs
 
-Floats = npt.NDArray[np.float32]
 PLAIN = {"F32": F32, "F16": F16, "BF16": BF16}
 CHUNK_BYTES = 1 << 16  # of weights that a thread takes at a time
+MOST_EXACT_ROWS = 16  # more are multiplied panel by panel
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +107,53 @@ class Recording:
         return run
 
 
+@dataclass(frozen=True)
+class _Product:
+    """One call of `linear`, cut into kernels."""
+
+    backend: "CpuBackend"
+    w: Matrix
+    inputs: tuple[Any, ...]
+    shift: Floats
+    y: Floats
+
+    def exact(self, first: int, end: int, low: int, high: int) -> None:
+        """Rows first … end of x with weight rows low … high."""
+        if high <= low:
+            return
+        plain = PLAIN.get(self.w.format.name)
+        for together in self.backend.together:
+            count = (end - first) // together * together
+            if count:
+                kernel = kernels.plain(plain, together) if plain else kernels.blocked(self.w.format.name, together)
+                self._run(kernel, first, count, low, high - low, 1)
+                first += count
+
+    def panels(self, rows: int, wide: int) -> None:
+        """The first rows of x with the first weight rows, both whole panels and tiles."""
+        plain = PLAIN.get(self.w.format.name)
+        kernel = panels.plain(plain) if plain else panels.blocked(self.w.format.name)
+        self._run(kernel, 0, rows, 0, wide // panels.ROWS, panels.ROWS)
+
+    def _run(self, kernel: Kernel, first: int, count: int, low: int, items: int, weight_rows: int) -> None:
+        """`items` items of `weight_rows` weight rows each, from row `low` on."""
+        raw, (m, k) = self.w.tensor.raw, self.w.shape
+        stride = raw.strides[0]
+        arguments = [
+            raw[low:],
+            stride,
+            *self.inputs,
+            self.shift[low:],
+            self.y[:, low:],
+            k,
+            m,
+            len(self.y),
+            first,
+            count,
+        ]
+        self.backend._run(kernel, arguments, items, CHUNK_BYTES // (stride * weight_rows))
+
+
 class CpuBackend(NumpyBackend):
     """Kernels of this package; arrays are NumPy's, weights stay in their file."""
 
@@ -128,34 +188,25 @@ class CpuBackend(NumpyBackend):
         return x.tensor.dequantize() if isinstance(x, Matrix) else x
 
     def linear(self, x: Floats, w: Any, bias: Floats | None = None) -> Floats:
-        """x · wᵀ + bias; every row has the bits it would have alone."""
+        """x · wᵀ + bias; up to MOST_EXACT_ROWS rows have the bits they would have alone."""
         if not isinstance(w, Matrix):
             return np.asarray(self._fall_back(NumpyBackend.linear, x, w, bias))
         rows, (m, k) = len(x), w.shape
         y = np.empty((rows, m), np.float32)
         shift = np.zeros(m, np.float32) if bias is None else bias
-        inputs = self._inputs(self._contiguous(x), w.format)
-        first = 0
-        for together in self._together:
-            count = (rows - first) // together * together
-            if count:
-                kernel = self._product(w.format, together)
-                parts = [part[first : first + count] for part in inputs]
-                stride = w.tensor.raw.strides[0]
-                arguments = [w.tensor.raw, stride, *parts, shift, y[first:], k, m, count]
-                self._run(kernel, arguments, m, CHUNK_BYTES // stride)
-                first += count
+        product = _Product(self, w, self._inputs(self._contiguous(x), w.format), shift, y)
+        many, wide = 0, 0
+        if rows > MOST_EXACT_ROWS and k % panels.STRETCH == 0:
+            many, wide = rows // panels.TOGETHER * panels.TOGETHER, m // panels.ROWS * panels.ROWS
+            product.panels(many, wide)
+        product.exact(0, many, wide, m)  # weight rows that fill no panel
+        product.exact(many, rows, 0, m)  # rows of x that fill no tile
         return y
 
     @property
-    def _together(self) -> tuple[int, ...]:
+    def together(self) -> tuple[int, ...]:
         """Rows of x that share an unpacked group: as many as there are registers for."""
         return (8, 4, 2, 1) if self.target.registers >= 32 else (4, 2, 1)
-
-    def _product(self, format_: BlockFormat, together: int) -> Kernel:
-        if format_.name in PLAIN:
-            return kernels.plain(PLAIN[format_.name], together)
-        return kernels.blocked(format_.name, together)
 
     def _inputs(self, x: Floats, format_: BlockFormat) -> tuple[Any, ...]:
         """x as the format's kernel takes it; several weights in a row share what was quantised."""
@@ -164,14 +215,94 @@ class CpuBackend(NumpyBackend):
         if self._quantised[0] is not x:
             n, k = x.shape
             parts = np.empty((n, k), np.int8), np.empty((n, k // 4), np.float32), np.empty((n, k // 4), np.int32)
-            self._run(kernels.quantise, [x, *parts], n * k // kernels.BLOCK, 64)
+            blocks = k // kernels.BLOCK
+            self._run(kernels.quantise, [x, *parts, blocks, n], n * blocks, 64)
             self._quantised = x, parts
         return self._quantised[1]
 
-    def embed(self, ids: npt.NDArray[np.int32], w: Any) -> Floats:
+    def embed(self, ids: Ints, w: Any) -> Floats:
         """Rows of the weight, expanded."""
-        rows = w.tensor.dequantize_rows if isinstance(w, Matrix) else w.__getitem__
-        return np.asarray(self._fall_back(lambda ids: rows(ids), ids))
+        ids = self._contiguous(ids)
+        if not isinstance(w, Matrix):
+            return embed.embed(self._run, embed.plain(F32), ids, w, w.shape[1])
+        name, plain = w.format.name, PLAIN.get(w.format.name)
+        kernel = embed.plain(plain) if plain else embed.blocked(name)
+        return embed.embed(self._run, kernel, ids, w.tensor.raw, w.shape[1])
+
+    def layer_norm(self, x: Floats, weight: Floats, bias: Floats, epsilon: float) -> Floats:
+        """Each row by its mean and deviation."""
+        return norms.layer_norm(self._run, self._contiguous(x), weight, bias, epsilon)
+
+    def rms_norm(self, x: Floats, weight: Floats, epsilon: float) -> Floats:
+        """Each row by its root mean square."""
+        return norms.rms_norm(self._run, self._contiguous(x), weight, epsilon)
+
+    def relu(self, x: Floats) -> Floats:
+        """max(x, 0)."""
+        return pointwise.each(self._run, pointwise.RELU, self._contiguous(x))
+
+    def silu(self, x: Floats) -> Floats:
+        """x · σ(x)."""
+        return pointwise.each(self._run, pointwise.SILU, self._contiguous(x))
+
+    def gelu(self, x: Floats) -> Floats:
+        """x · Φ(x)."""
+        return pointwise.each(self._run, pointwise.GELU, self._contiguous(x))
+
+    def glu(self, x: Floats) -> Floats:
+        """First half · σ(second half)."""
+        return pointwise.glu(self._run, self._contiguous(x))
+
+    def swiglu(self, gate: Floats, up: Floats) -> Floats:
+        """silu(gate) · up."""
+        return pointwise.each(self._run, pointwise.SWIGLU, self._contiguous(gate), self._contiguous(up))
+
+    def add(self, x: Floats, y: Floats, scale: float = 1.0) -> Floats:
+        """x + scale · y."""
+        return pointwise.each(self._run, pointwise.ADD, self._contiguous(x), self._contiguous(y), float(scale))
+
+    def conv2d(self, x: Floats, offsets: Ints, weight: Floats, bias: Floats) -> Floats:
+        """Stride 2 in both directions, clip by clip."""
+        return conv2d.conv2d(self._run, self._contiguous(x), offsets, weight, bias)
+
+    def flatten(self, x: Floats) -> Floats:
+        """(N, F, C) → (N, C · F)."""
+        return conv2d.flatten(self._run, self._contiguous(x))
+
+    def rel_attention(
+        self, q: Floats, k: Floats, v: Floats, p: Floats, bias_u: Floats, bias_v: Floats, offsets: Ints
+    ) -> Floats:
+        """Every row over all rows of its clip, by content and by distance."""
+        q, k, v, p = (self._contiguous(part) for part in (q, k, v, p))
+        return rel_attention.rel_attention(self._run, q, k, v, p, bias_u, bias_v, offsets)
+
+    def short_conv(
+        self,
+        x: Floats,
+        taps: Floats,
+        offsets: Ints,
+        bias: Floats | None = None,
+        silu: bool = False,
+        state: Floats | None = None,
+        slots: Ints | None = None,
+    ) -> tuple[Floats, Floats]:
+        """Channel by channel, each sequence by itself."""
+        return short_conv.short_conv(self._run, self._contiguous(x), taps, offsets, bias, silu, state, slots)
+
+    def rope(self, x: Floats, positions: Ints, base: float) -> Floats:
+        """Heads turned by their positions."""
+        return rope.rope(self._run, self._contiguous(x), positions, base)
+
+    def attention(
+        self, q: Floats, k: Floats, v: Floats, keys: Any, values: Any, offsets: Ints, slots: Ints, starts: Ints
+    ) -> Floats:
+        """Over the cache, after appending k and v."""
+        q, k, v = (self._contiguous(part) for part in (q, k, v))
+        return attention.attention(self._run, q, k, v, keys, values, offsets, slots, starts)
+
+    def pick(self, logits: Floats, allowed: npt.NDArray[np.bool_] | None = None) -> tuple[Ints, Floats, Floats]:
+        """The likeliest token of each row."""
+        return pick.pick(self._run, self._contiguous(logits), allowed)
 
     def write(self, x: npt.NDArray[Any], values: npt.ArrayLike) -> None:
         """Overwrite in place."""
@@ -221,7 +352,7 @@ class CpuBackend(NumpyBackend):
             self._recording.call(partial(reference, *args, **kwargs), outputs(result))
         return result
 
-    def _contiguous(self, x: Floats) -> Floats:
+    def _contiguous(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
         assert x.flags.c_contiguous or not self._recording, "a captured step reads rows that lie together"
         return np.ascontiguousarray(x)
 

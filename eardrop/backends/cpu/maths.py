@@ -1,9 +1,10 @@
 """Functions made of the layer's operations: what a kernel may count on, whatever the processor."""
 
+import math
 from collections.abc import Callable
 
-from eardrop.backends.cpu.operations import dot_i8_i8, dot_u8_i8, fused, looked_up, select, shuffle
-from eardrop.backends.cpu.types import BF16, F32, I8, I16, I32, U8, U16, U32
+from eardrop.backends.cpu.operations import absolute, dot_i8_i8, dot_u8_i8, equal, fused, looked_up, select, shuffle
+from eardrop.backends.cpu.types import BF16, F16, F32, I8, I16, I32, U8, U16, U32, Type
 from eardrop.backends.cpu.vector import OPERATIONS, Operand, Value, const, evened, machine, zero
 
 
@@ -67,6 +68,28 @@ def _widened_by_bits(x: Value) -> Value:
     return (select(special, highest, moved.bits(whole.type)) | ((whole & 0x8000) << 16)).bits(moved.type)
 
 
+def narrowed(x: Value, element: Type) -> Value:
+    """float32 as halves, to the nearest, ties to even; or as it is."""
+    if element == F32:
+        return x
+    assert element == F16, f"nothing is narrowed to {element}"
+    return x.to(F16) if machine().target.has("half") else _narrowed_by_bits(x)
+
+
+def _narrowed_by_bits(x: Value) -> Value:
+    """Without the instruction: the exponent is moved and half of the last place added, a little less for even ones.
+
+    Below 2⁻¹⁴ adding ½ leaves what rounds to a subnormal half in the lowest bits; from 2¹⁶ on all is infinite.
+    """
+    whole = x.bits(U32 * x.type.lanes)
+    size = whole & 0x7FFFFFFF
+    normal = (size + ((size >> 13) & 1) + 0xC8000FFF) >> 13
+    small = (size.bits(x.type) + 0.5).bits(whole.type) - const(whole.type, 0x3F000000)
+    large = select(const(whole.type, 0x7F800000) < size, const(whole.type, 0x7E00), const(whole.type, 0x7C00))
+    half = select(size < 0x38800000, small, select(size < 0x47800000, normal, large))
+    return (half | ((whole >> 16) & 0x8000)).to(U16).bits(F16 * x.type.lanes)
+
+
 def lookup(table: Value, index: Value) -> Value:
     """table[index] for bytes below 16."""
     now = machine().target
@@ -121,3 +144,106 @@ def _quads(x: Value, y: Value) -> Value:
     pairs = evens + odds
     evens, odds = (pairs.lanes(*range(start, lanes // 2, 2)) for start in (0, 1))
     return evens + odds
+
+
+# Functions of float32, right to about two units of the last place; ±∞ and NaN give what they give in NumPy.
+# The coefficients are least-squares fits of our own, refined until the largest relative error was least.
+
+_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4  # the first has nine bits: its products with exponents are exact
+
+
+def polynomial(x: Value, *coefficients: float) -> Value:
+    """c₀ + c₁·x + c₂·x² + …, by Horner's rule."""
+    *lower, acc = (const(x.type, c) for c in coefficients)
+    for c in reversed(lower):
+        acc = fma(acc, x, c)
+    return acc
+
+
+def within(x: Value, low: float, high: float) -> Value:
+    """x, or the bound that it exceeds; NaN stays."""
+    x = select(x < low, const(x.type, low), x)
+    return select(const(x.type, high) < x, const(x.type, high), x)
+
+
+def exp(x: Value) -> Value:
+    """eˣ = 2ⁿ · eʳ, |r| ≤ ln 2 / 2; the power of two in two factors, for results below the normal ones."""
+    x = within(x, -104.5, 89.0)
+    n = rounded(x * 1.4426950408889634)
+    r = fma(n.to(F32), -_LN2_LOW, fma(n.to(F32), -_LN2_HIGH, x))
+    tail = polynomial(r, 0.5, 0.16666667, 0.04166625, 0.008333261, 0.0013947212, 0.0001991992)
+    grown = fma(tail, r * r, r) + 1.0
+    return grown * _power_of_two(n >> 1) * _power_of_two(n - (n >> 1))
+
+
+def _power_of_two(n: Value) -> Value:
+    return ((n + 127) << 23).bits(F32 * n.type.lanes)
+
+
+_LOG = (
+    *(0.3333331, -0.24999987, 0.20002227, -0.16669251, 0.14218658),
+    *(-0.12384343, 0.118729658, -0.11789835, 0.06915425),
+)
+
+
+def log(x: Value) -> Value:
+    """ln x = e · ln 2 + ln(1 + f), 1 + f in √½ … √2."""
+    tiny = x < 2.0**-126
+    bits = select(tiny, x * 2.0**24, x).bits(I32 * x.type.lanes)
+    e = (bits - const(bits.type, 0x3F3504F3)) >> 23
+    f = (bits - (e << 23)).bits(x.type) - 1.0
+    exponent = (e - select(tiny, const(e.type, 24), zero(e.type))).to(F32)
+    cubed = polynomial(f, *_LOG)
+    small = fma(cubed * f, f * f, fma(exponent, _LN2_LOW, f * f * -0.5))
+    y = fma(exponent, _LN2_HIGH, f + small)
+    y = select(x < math.inf, y, x)  # ∞ and NaN
+    y = select(equal(x, 0.0), const(x.type, -math.inf), y)
+    return select(x < 0.0, const(x.type, math.nan), y)
+
+
+def log1p(x: Value) -> Value:
+    """ln(1 + x), x ≥ 0: what rounding 1 + x lost is put back."""
+    u = x + 1.0
+    return log(u) + select(u < math.inf, (x - (u - 1.0)) / u, zero(x.type))
+
+
+def sigmoid(x: Value) -> Value:
+    """1 / (1 + e⁻ˣ), by the exponential of a negative number only: it never overflows."""
+    small = exp(-absolute(x))
+    return select(x < 0.0, small, const(x.type, 1.0)) / (small + 1.0)
+
+
+def silu(x: Value) -> Value:
+    """x · σ(x)."""
+    return x * sigmoid(x)
+
+
+def erf(x: Value) -> Value:
+    """The error function: a polynomial near 0, else 1 − e^polynomial (Norbert Juffa's coefficients)."""
+    size, square = absolute(x), x * x
+    near = fma(
+        polynomial(square, 0.128379166, -0.376125336, 0.112819925, -0.0267681349, 4.99119423e-3, -5.96761703e-4), x, x
+    )
+    t = within(size, 0.0, 5.0)
+    slope = polynomial(
+        t, -0.128717512, -0.634846687, -0.106777877, 2.42546219e-2, -3.88396438e-3, 3.83197126e-4, -1.72853470e-5
+    )
+    far = -exp(fma(slope, t, -t)) + 1.0
+    return select(size < 0.927734375, near, select(x < 0.0, -far, far))
+
+
+def sine_and_cosine(turns: Value) -> tuple[Value, Value]:
+    """sin and cos of 2π · turns, |turns| ≤ ½: the nearest quarter turn, and what is left, at most an eighth."""
+    quarter = rounded(turns * 4.0)
+    left = turns * 4.0 - quarter.to(F32)
+    square = left * left
+    sine = left * polynomial(square, 1.5707964, -0.6459641, 0.07969258, -0.004681266, 0.00015820675)
+    cosine = polynomial(square, 1.0, -1.2337005, 0.2536695, -0.02086347, 0.0009191659, -2.4857063e-05)
+    odd = equal(quarter & 1, 1)
+    sine, cosine = select(odd, cosine, sine), select(odd, sine, cosine)
+    return _turned(sine, quarter), _turned(cosine, quarter + 1)
+
+
+def _turned(x: Value, quarter: Value) -> Value:
+    """−x in the two quarters of four where the sine is negative."""
+    return (x.bits(quarter.type) ^ ((quarter & 2) << 30)).bits(x.type)

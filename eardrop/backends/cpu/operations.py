@@ -128,14 +128,21 @@ reinterpret = Operation(
 )
 
 
-def _emit_splat(b: Builder, target: Target, type_: Type, x: Value, lanes: int) -> Any:
+def _emit_splat(b: Builder, x: Value, lanes: int) -> Any:
+    type_ = ir_type(x.type * lanes)
     if isinstance(x.held, ir.Constant):
-        return ir.Constant(ir_type(type_), [x.held.constant] * lanes)
-    nothing, first = ir.Constant(ir_type(type_), ir.Undefined), ir.Constant(ir.IntType(32), 0)
+        return ir.Constant(type_, [x.held.constant] * lanes)
+    nothing, first = ir.Constant(type_, ir.Undefined), ir.Constant(ir.IntType(32), 0)
     return b.shuffle_vector(b.insert_element(nothing, x.held, first), nothing, _order([0] * lanes))
 
 
-splat = Operation("splat", lambda x, lanes: x * lanes, _emit_splat, lambda x, lanes: np.repeat(x, lanes), even=False)
+splat = Operation(
+    "splat",
+    lambda x, lanes: x * lanes,
+    lambda b, target, type_, x, lanes: _emit_splat(b, x, lanes),
+    lambda x, lanes: np.repeat(x, lanes),
+    even=False,
+)
 
 
 def _order(order: list[int]) -> Any:
@@ -195,6 +202,37 @@ load = Operation(
     even=False,
 )
 store = Operation("store", _first, _emit_store, _stored, even=False)
+
+
+# The first lanes of a vector, where an array ends within it. What lies behind is neither read nor written.
+
+
+def _emit_mask(b: Builder, type_: Type, count: Value) -> Any:
+    lanes = ir_type(I64 * type_.lanes)
+    return b.icmp_signed("<", ir.Constant(lanes, list(range(type_.lanes))), _emit_splat(b, count, type_.lanes))
+
+
+def _emit_load_first(b: Builder, target: Target, type_: Type, p: Value, count: Value, beyond: Value) -> Any:
+    name, align = f"llvm.masked.load.{suffix(type_)}.p0", ir.Constant(ir.IntType(32), 1)
+    return intrinsic(b, name, ir_type(type_), p.held, align, _emit_mask(b, type_, count), beyond.held)
+
+
+def _emit_store_first(b: Builder, target: Target, type_: Type, p: Value, count: Value, x: Value) -> Any:
+    name, align = f"llvm.masked.store.{suffix(x.type)}.p0", ir.Constant(ir.IntType(32), 1)
+    intrinsic(b, name, ir.VoidType(), x.held, p.held, align, _emit_mask(b, x.type, count))
+    return p.held
+
+
+def _loaded_first(p: Lanes, count: Lanes, beyond: Lanes) -> Lanes:
+    some = min(max(int(count[0]), 0), len(beyond))
+    read = np.frombuffer(ctypes.string_at(_at(p), some * beyond.itemsize), beyond.dtype)
+    return np.concatenate([read, beyond[some:]])
+
+
+load_first = Operation("load_first", lambda p, count, beyond: beyond, _emit_load_first, _loaded_first, even=False)
+store_first = Operation(
+    "store_first", _first, _emit_store_first, lambda p, count, x: _stored(p, x[: max(int(count[0]), 0)]), even=False
+)
 prefetch = Operation("prefetch", _first, _emit_prefetch, lambda p: p, even=False)
 
 

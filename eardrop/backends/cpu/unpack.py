@@ -39,6 +39,7 @@ class Unpacking:
     values: int
     groups: Callable[[Value], Iterator[Group]]
     offset: int = 0
+    unit: int = 32  # values with one scale
 
     @property
     def step(self) -> int:
@@ -179,8 +180,8 @@ def _iq4_xs(p: Value) -> Iterator[Group]:
         yield Group(joined(_levels(_nibbles(at)), _levels(_nibbles(at + 16))), _each(scales, 2 * g, 2))
 
 
-def _whole(name: str, groups: Callable[[Value], Iterator[Group]], offset: int = 0) -> Unpacking:
-    return Unpacking(by_name(name), 256, groups, offset)
+def _whole(name: str, groups: Callable[[Value], Iterator[Group]], offset: int = 0, unit: int = 32) -> Unpacking:
+    return Unpacking(by_name(name), 256, groups, offset, unit)
 
 
 # What makes signed bytes unsigned adds 128; what the formats call x − 8 and so on is the offset.
@@ -193,11 +194,11 @@ UNPACKINGS = {
         _pair("Q5_1", lambda p: _with_fifth_bits(p, 4, 8), minimum_at=2),
         _pair("Q8_0", lambda p: p.load(U8 * 32, 2) ^ 128, offset=128),
         _pair("IQ4_NL", lambda p: _levels(_nibbles(p + 2)), offset=128),
-        _whole("Q2_K", _q2_k),
-        _whole("Q3_K", _q3_k, offset=4),
+        _whole("Q2_K", _q2_k, unit=16),
+        _whole("Q3_K", _q3_k, offset=4, unit=16),
         _whole("Q4_K", _q4_k),
         _whole("Q5_K", _q5_k),
-        _whole("Q6_K", _q6_k, offset=32),
+        _whole("Q6_K", _q6_k, offset=32, unit=16),
         _whole("IQ4_XS", _iq4_xs, offset=128),
     )
 }

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from eardrop.backends.cpu.backend import CpuBackend
+from eardrop.backends.cpu.backend import MOST_EXACT_ROWS, CpuBackend
 from eardrop.backends.cpu.target import runnable
 from eardrop.backends.cpu.unpack import UNPACKINGS
 from eardrop.backends.numpy import NumpyBackend
@@ -45,9 +45,9 @@ def test_every_processor_gives_what_the_reference_means(backend: CpuBackend) -> 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_row_among_others_has_the_bits_of_the_row_alone(backend: CpuBackend, name: str) -> None:
-    w, x = backend.weight(weight(name)), inputs(17)
-    alone = np.concatenate([backend.linear(x[i : i + 1], w) for i in range(17)])
-    for rows in (2, 3, 5, 8, 15, 16, 17):
+    w, x = backend.weight(weight(name)), inputs(MOST_EXACT_ROWS)
+    alone = np.concatenate([backend.linear(x[i : i + 1], w) for i in range(MOST_EXACT_ROWS)])
+    for rows in (2, 3, 5, 8, 15, MOST_EXACT_ROWS):
         np.testing.assert_array_equal(backend.linear(x[:rows], w), alone[:rows])
 
 
@@ -74,15 +74,37 @@ def test_compiled_and_interpreted_kernels_agree_bit_for_bit(
 
 
 @pytest.mark.parametrize("rows", [1, 2, 15, 17, 63, 129, 1000])
-def test_every_output_is_written(backend: CpuBackend, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("count", [2, 25])
+def test_every_output_is_written(backend: CpuBackend, rows: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         np, "empty", lambda shape, dtype=float: np.full(shape, np.nan if dtype == np.float32 else 77, dtype)
     )
     for name in ("F16", "Q8_0"):
-        w = weight(name, rows, 64)
-        got = backend.linear(inputs(2, 64), backend.weight(w))
+        w = weight(name, rows, 256)
+        got = backend.linear(inputs(count, 256), backend.weight(w))
         assert np.isfinite(got).all()
-        assert got.shape == (2, rows)
+        assert got.shape == (count, rows)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(("rows", "columns", "out"), [(17, 256, 16), (63, 512, 53), (300, 256, 33)])
+def test_panels_give_what_the_exact_path_gives(
+    backend: CpuBackend, name: str, rows: int, columns: int, out: int
+) -> None:
+    w, x = backend.weight(weight(name, out, columns)), inputs(rows, columns)
+    bias = np.random.default_rng(1).standard_normal(out, dtype=np.float32)
+    exact = np.concatenate([backend.linear(x[i : i + 8], w, bias) for i in range(0, rows, 8)])
+    got = backend.linear(x, w, bias)
+    np.testing.assert_allclose(got, exact, atol=2e-5 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize("name", ["F16", "Q4_0", "Q6_K"])
+def test_compiled_and_interpreted_panels_agree_bit_for_bit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = CpuBackend(1)  # of this processor alone: interpreting a panel takes a second
+    w, x = backend.weight(weight(name, 16, 256)), inputs(24, 256)
+    compiled = backend.linear(x, w)
+    monkeypatch.setenv("EARDROP_JIT", "0")
+    np.testing.assert_array_equal(backend.linear(x.copy(), w), compiled)
 
 
 def test_nothing_is_multiplied_with_no_rows(backend: CpuBackend) -> None:

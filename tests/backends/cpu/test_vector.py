@@ -138,6 +138,26 @@ def test_halves_of_every_kind_are_widened_exactly(compiler: Compiler) -> None:
         np.testing.assert_array_equal(got, every.astype(np.float32))
 
 
+@pytest.mark.parametrize("type_", [FLOATS, WORDS, U8 * 16, U16 * 16, I64 * 16], ids=repr)
+def test_the_first_lanes_alone_are_read_and_written(compiler: Compiler, type_: Type) -> None:
+    @kernel(f"test_first_{type_}", x=PTR, y=PTR, n=I64)
+    def body(p: Any, lo: Value, hi: Value) -> None:
+        found = operations.load_first(p.x, p.n, const(type_, 7))
+        (p.y + type_.nbytes).store(found)
+        operations.store_first(p.y, p.n, found)
+
+    given, run = samples(type_), native(compiler, body)
+    for n in (-1, 0, 1, 5, 15, 16, 17):
+        got, meant = np.full((2, 2, type_.lanes), 3, type_.numpy)
+        run([given[max(0, type_.lanes - n) :].ctypes.data, got.ctypes.data, n], 0, 1)
+        body.interpret([given[max(0, type_.lanes - n) :].ctypes.data, meant.ctypes.data, n], 0, 1, compiler.target)
+        np.testing.assert_array_equal(got, meant)
+        some = min(max(n, 0), type_.lanes)
+        np.testing.assert_array_equal(got[0, some:], 3)
+        np.testing.assert_array_equal(got[1, some:], 7)
+        np.testing.assert_array_equal(got[:, :some], np.stack([given[max(0, type_.lanes - n) :][:some]] * 2))
+
+
 @kernel("control", n=I64, y=PTR)
 def control(p: Any, lo: Value, hi: Value) -> None:
     """Loops in loops, variables, conditions and scratch memory."""

@@ -1,0 +1,222 @@
+"""eardrop beside llama.cpp: whole processes on the same files with the same prompt, in turns, A B A B ….
+
+    A   eardrop run --llama-compat, which tells its stages under EARDROP_DEBUG=1
+    B   llama-mtmd-cli --perf -lv 4, which logs its own
+
+    time        birth to end of the process, model and recording being in the system's cache
+    memory      the most it held (VmHWM), looked at every 10 ms
+    encoder     B: "mtmd batch encoding done in … ms", whole milliseconds; mel frames in neither
+    prefill     B: "prompt eval time" less the encoder's, during which its clock runs on
+    decode      tokens a second; the first token comes with the prefill and isn't among them
+
+Both run as they come, llama.cpp with its warm-up: that is what people wait for.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from eardrop.audio import SAMPLE_RATE, read
+from eardrop.bench import machine
+from eardrop.bench.noise import estimate, paired
+from eardrop.bench.review import Question
+from eardrop.errors import EardropError, OptionError
+from eardrop.printable import printable
+
+LEAST_PAIRS = 5  # fewer say nothing about the noise
+LOOK_SECONDS = 0.01
+PROMPT_ROWS = 64  # the prompt's text, generously
+ROWS_A_SECOND = 12.5  # of audio
+CONTEXT_STEP = 512
+FILE_WORDS = 6  # of a command, that name files: they come first
+PROGRAM = "llama-mtmd-cli"
+
+
+@dataclass(frozen=True)
+class Process:
+    """What one process took; None for what it did not say."""
+
+    seconds: float
+    peak_bytes: int | None
+    encoder: float | None
+    prefill: float | None
+    decode: float | None  # tokens a second
+    tokens: int | None
+    text: str
+
+
+FIGURES = {  # of a pair: unit, and which is better
+    "seconds": ("s", "lower"),
+    "peak_bytes": ("bytes", "lower"),
+    "encoder": ("s", "lower"),
+    "prefill": ("s", "lower"),
+    "decode": ("tokens/s", "higher"),
+}
+NAMES = {"seconds": "time", "peak_bytes": "peak memory", "encoder": "encoder", "prefill": "prefill", "decode": "decode"}
+
+
+def find(name: str) -> Path:
+    """The program, by its path or its name on PATH."""
+    found = shutil.which(name)
+    if found is None:
+        raise OptionError(
+            f"{printable(name)}: no program of that name or path can be run; give --against the path of {PROGRAM}"
+        )
+    return Path(found)
+
+
+def against(program: Path, question: Question, told: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+    """Both, in turns, after one pair that isn't counted; what the report says of it."""
+    if question.runs < LEAST_PAIRS:
+        raise OptionError(f"runs is {question.runs}, and beside another program at least {LEAST_PAIRS} are needed")
+    if question.projector is None:
+        raise OptionError("name the projector with --mmproj: llama.cpp finds none by itself")
+    words = _words(question)
+    ours = [sys.executable, "-m", "eardrop", "run", *words, "--llama-compat", "--backend", question.backend]
+    theirs = [str(program), *words, "--perf", "-lv", "4"]
+    pairs: list[tuple[Process, Process]] = []
+    for turn in range(question.runs + 1):
+        told(f"pair {turn} of {question.runs}" if turn else "a pair to warm up")
+        pairs.append((_run(ours, _said_by_us), _run(theirs, _said_by_llama)))
+    a, b = zip(*pairs[1:], strict=True)
+    return {
+        "program": program.name,
+        "build": _build(program),
+        "flags": theirs[1 + FILE_WORDS :],
+        "pairs": question.runs,
+        "tokens": [next((run.tokens for run in runs if run.tokens), None) for runs in (a, b)],
+        "texts": [a[0].text, b[0].text],
+        "same text": a[0].text == b[0].text,
+        "figures": {name: _beside(a, b, name) for name in FIGURES},
+    }
+
+
+def _words(question: Question) -> list[str]:
+    """What both are told."""
+    seconds = len(read(question.audio)) / SAMPLE_RATE
+    rows = PROMPT_ROWS + int(seconds * ROWS_A_SECOND) + question.tokens
+    return [
+        "-m", str(question.model), "--mmproj", str(question.projector), "--audio", str(question.audio),
+        "-sys", "Perform ASR.", "-p", "<__media__>", "--temp", "0", "-n", str(question.tokens),
+        "-t", str(question.computing), "-c", str(-(-rows // CONTEXT_STEP) * CONTEXT_STEP),
+    ]  # fmt: skip
+
+
+def _beside(a: Sequence[Process], b: Sequence[Process], name: str) -> dict[str, Any] | None:
+    """One figure of both, and ours ÷ theirs, pair by pair; None where too few pairs have it.
+
+    A pair is left out where one of the two doesn't say: llama-mtmd-cli now and then ends before its log is written.
+    """
+    every = [(getattr(x, name), getattr(y, name)) for x, y in zip(a, b, strict=True)]
+    said = [(x, y) for x, y in every if x and y]  # nor where it is 0, being too short for the clock
+    if len(said) < LEAST_PAIRS:
+        return None
+    ours, theirs = ([pair[side] for pair in said] for side in (0, 1))
+    unit, better = FIGURES[name]
+    return {
+        "unit": unit,
+        "better": better,
+        "pairs": len(said),
+        "ours": asdict(estimate(ours)),
+        "theirs": asdict(estimate(theirs)),
+        "ratio": asdict(paired(theirs, ours)),
+        "samples": [ours, theirs],
+    }
+
+
+def _run(command: Sequence[str], said: Callable[[str], dict[str, Any]]) -> Process:
+    """One process, from its birth to its end."""
+    started = time.perf_counter()
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "EARDROP_DEBUG": "1"},
+    ) as child:
+        watch = _Watch(child.pid)
+        try:
+            out, log = child.communicate()
+        except BaseException:  # Ctrl-C: nothing is left behind
+            child.kill()
+            raise
+        finally:
+            peak = watch.end()
+    seconds = time.perf_counter() - started
+    text = log.decode("utf-8", "replace")
+    if child.returncode:
+        last = text.strip().splitlines()[-1:] or ["it said nothing"]
+        raise EardropError(
+            f"{Path(command[0]).name} ended with {child.returncode}: {printable(last[0], most=300)}; run it by itself"
+        )
+    answer = out.decode("utf-8", "replace").strip()
+    return Process(seconds=seconds, peak_bytes=peak, text=answer, **said(text))
+
+
+class _Watch:
+    """Looks at a process's peak memory while it lives: what a system says of it afterwards includes its parent's."""
+
+    def __init__(self, process: int) -> None:
+        self._process, self._peak = process, 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="eardrop-watch", daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while True:
+            self._peak = max(self._peak, machine.peak_memory(self._process) or 0)
+            if self._ended.wait(LOOK_SECONDS):
+                return
+
+    def end(self) -> int | None:
+        """The most bytes seen."""
+        self._ended.set()
+        self._thread.join()
+        return self._peak or None
+
+
+def _said_by_us(log: str) -> dict[str, Any]:
+    """The stages of EARDROP_DEBUG=1."""
+    stages: dict[str, list[float]] = {}
+    for name, spent in re.findall(r"^eardrop: (\S+) +([\d.]+) ms$", log, re.MULTILINE):
+        stages.setdefault(name, []).append(float(spent) / 1e3)
+    steps = stages.get("token", [])
+    return {
+        "encoder": sum(stages["encoder"]) if "encoder" in stages else None,
+        "prefill": sum(stages["prefill"]) if "prefill" in stages else None,
+        "decode": len(steps) / sum(steps) if sum(steps) else None,
+        "tokens": len(steps) + 1 if "prefill" in stages else None,
+    }
+
+
+_ENCODED = re.compile(r"(?:batch encoding done|slice encoded) in (\d+) ms")
+_PROMPT = re.compile(r"prompt eval time =\s*([\d.]+) ms /\s*\d+ tokens")
+_EVAL = re.compile(r"[^t] +eval time =\s*([\d.]+) ms /\s*(\d+) runs")
+
+
+def _said_by_llama(log: str) -> dict[str, Any]:
+    """The lines of --perf -lv 4."""
+    encoded = [int(spent) / 1e3 for spent in _ENCODED.findall(log)]
+    prompt, steps = _PROMPT.search(log), _EVAL.search(log)
+    seconds = float(steps[1]) / 1e3 if steps else 0.0
+    return {
+        "encoder": sum(encoded) if encoded else None,
+        "prefill": float(prompt[1]) / 1e3 - sum(encoded) if prompt else None,
+        "decode": int(steps[2]) / seconds if steps and seconds else None,
+        "tokens": int(steps[2]) + 1 if steps else None,
+    }
+
+
+def _build(program: Path) -> str:
+    """What it says of itself."""
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, errors="replace", check=False)
+    lines = [line for line in (done.stderr + done.stdout).splitlines() if "version" in line or "built" in line]
+    return printable("; ".join(lines), most=200)

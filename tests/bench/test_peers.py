@@ -1,0 +1,145 @@
+"""llama-mtmd-cli is a script here, which logs what the real one was seen to log."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from eardrop.bench import peers
+from eardrop.bench.review import Question
+from eardrop.errors import EardropError, OptionError
+from tests.pairs import DATA, pair
+
+TEXT, PROJECTOR = pair()
+LOG = """\
+0.00.024.291 I cmn  common_init_: warming up the model with an empty run - please wait ... (--no-warmup to disable)
+0.00.680.249 I encoding mtmd batch, n_chunks = 1 (done = 1, total = 3)
+0.01.695.383 I mtmd batch encoding done in 1016 ms
+0.01.695.400 I decoding audio batch 1/1, n_tokens_batch = 41
+0.02.254.509 I audio decoded (batch 1/1) in 559 ms
+0.02.942.841 I llama_perf_context_print:        load time =      35.48 ms
+0.02.942.857 I llama_perf_context_print: prompt eval time =    2466.89 ms /    71 tokens (   34.74 ms per token)
+0.02.942.858 I llama_perf_context_print:        eval time =     280.00 ms /     7 runs   (   40.00 ms per token)
+0.02.942.859 I llama_perf_context_print:       total time =    2836.96 ms /    78 tokens
+"""
+
+
+@pytest.fixture
+def question() -> Question:
+    return Question(TEXT, PROJECTOR, DATA / "ms100.wav", tokens=4, runs=peers.LEAST_PAIRS, threads=1, backend="numpy")
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    path = tmp_path / "llama-mtmd-cli"
+    path.write_text(
+        f"#!{sys.executable}\nimport sys\n"
+        "if '--version' in sys.argv: sys.exit('version: 7 (abc)')\n"
+        f"open({str(tmp_path / 'words')!r}, 'a').write(repr(sys.argv[1:]) + '\\n')\n"
+        f"sys.stderr.write({LOG!r}); print('\\n\\nhello\\n')\n"
+    )
+    path.chmod(0o755)
+    return path
+
+
+def test_what_llama_logs_is_understood() -> None:
+    said = peers._said_by_llama(LOG)
+    assert said == {
+        "encoder": 1.016,
+        "prefill": pytest.approx(2.46689 - 1.016),
+        "decode": pytest.approx(25.0),
+        "tokens": 8,
+    }
+
+
+def test_a_log_that_ends_early_says_nothing_of_what_it_lacks() -> None:
+    said = peers._said_by_llama("\n".join(LOG.splitlines()[:3]))
+    assert said == {"encoder": 1.016, "prefill": None, "decode": None, "tokens": None}
+
+
+def test_what_we_log_is_understood() -> None:
+    log = "eardrop: load          54.20 ms\neardrop: encoder        2.00 ms\neardrop: prefill        4.00 ms\n"
+    said = peers._said_by_us(log + 2 * "eardrop: token          8.00 ms\n")
+    assert said == {"encoder": 0.002, "prefill": 0.004, "decode": 125.0, "tokens": 3}
+
+
+def test_both_run_in_turns_on_the_same_question(monkeypatch, question: Question, program: Path) -> None:
+    turns, run = [], peers._run
+    # eardrop itself is run once for real; what it says is enough for the other turns
+    ours = []
+
+    def short(command, said):
+        turns.append(Path(command[0]).name)
+        if command[0] != sys.executable:
+            return run(command, said)
+        ours[:] = ours or [run(command, said)]
+        return ours[0]
+
+    monkeypatch.setattr(peers, "_run", short)
+    found = peers.against(program, question)
+    python = Path(sys.executable).name
+    assert turns == [python, "llama-mtmd-cli"] * (peers.LEAST_PAIRS + 1)
+    assert found["tokens"] == [4, 8]
+    assert found["texts"][1] == "hello"
+    assert not found["same text"]
+    assert "version: 7" in found["build"]
+    assert found["figures"]["decode"]["theirs"]["median"] == pytest.approx(25.0)
+    ratio = found["figures"]["encoder"]["ratio"]["median"]
+    assert ratio == pytest.approx(found["figures"]["encoder"]["ours"]["median"] / 1.016)
+    (words,) = set((program.parent / "words").read_text().splitlines())
+    for part in (
+        "'-sys', 'Perform ASR.'",
+        "'-p', '<__media__>'",
+        "'--temp', '0'",
+        "'-n', '4'",
+        "'-t', '1'",
+        "'-c', '512'",
+    ):
+        assert part in words
+    assert found["flags"][:2] == ["-sys", "Perform ASR."]  # and no path
+
+
+def pairs(*encoders: float | None) -> list[peers.Process]:
+    return [peers.Process(1.0, 1, encoder, 1.0, 1.0, 2, "") for encoder in encoders]
+
+
+def test_pairs_that_lost_their_log_are_left_out() -> None:
+    figure = peers._beside(pairs(*[1.0] * 7), pairs(2.0, None, 2.0, 2.0, None, 2.0, 2.0), "encoder")
+    assert (figure["pairs"], figure["ratio"]["median"]) == (5, 0.5)
+
+
+def test_too_few_pairs_are_not_measured() -> None:
+    assert peers._beside(pairs(*[1.0] * 5), pairs(2.0, None, 2.0, 2.0, 2.0), "encoder") is None
+
+
+def test_fewer_than_five_pairs_are_refused(question: Question, program: Path) -> None:
+    with pytest.raises(OptionError, match="at least 5"):
+        peers.against(program, Question(TEXT, PROJECTOR, question.audio, runs=4))
+
+
+def test_a_program_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
+    failing = [sys.executable, "-c", "import sys; sys.exit('no such \\x1b model')"]
+    with pytest.raises(EardropError, match=r"ended with 1: no such \\x1b model; run it by itself"):
+        peers._run(failing, peers._said_by_llama)
+
+
+def test_a_program_that_is_not_there_is_told(monkeypatch) -> None:
+    with pytest.raises(OptionError, match="no program of that name"):
+        peers.find("no-such-llama")
+
+
+def test_memory_is_the_processs_own(tmp_path: Path) -> None:
+    hungry = "import time; x = bytearray(200 << 20); time.sleep(0.2)"
+    runs = [
+        peers._run([sys.executable, "-c", program], peers._said_by_us)
+        for program in (hungry, "import time; time.sleep(0.1)")
+    ]
+    if runs[0].peak_bytes is None:
+        pytest.skip("this system doesn't say")
+    assert runs[0].peak_bytes > 200 << 20 > runs[1].peak_bytes
+
+
+def test_the_version_is_read_from_either_stream(program: Path) -> None:
+    assert subprocess.run([program, "--version"], capture_output=True, check=False).stderr
+    assert peers._build(program) == "version: 7 (abc)"

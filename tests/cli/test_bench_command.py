@@ -1,0 +1,55 @@
+import json
+
+import pytest
+
+from eardrop.bench import machine
+from eardrop.cli import bench
+from eardrop.cli.main import main
+from eardrop.errors import OptionError
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch) -> None:
+    monkeypatch.setattr(machine, "READ_BYTES", 1 << 20)
+    monkeypatch.setattr(machine, "PRODUCT", 64)
+
+
+def test_stages_are_shown(model, clip, capsys) -> None:
+    words = ["-m", model, "--audio", clip("ms100"), "--runs", "1", "--tokens", "2", "--backend", "numpy", "--ops"]
+    assert main(["bench", "stages", *words]) == 0
+    shown = capsys.readouterr().out
+    for part in ("encoder", "tokens a second", "energy", "operations", "first text"):
+        assert part in shown
+
+
+def test_json_alone_goes_to_standard_output(model, clip, capsys) -> None:
+    words = ["-m", model, "--audio", clip("ms20"), "--runs", "1", "--tokens", "1", "--backend", "numpy", "--json"]
+    assert main(["bench", "stages", *words]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["schema"], report["against"]) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "required: what"),
+        (["stages"], "--audio"),
+        (["stages", "--audio", "a.wav"], "-m"),
+        (["stages", "--audio", "a.wav", "-m", "a.gguf", "--full", "Q4_0"], "one of the two"),
+        (["stages", "--audio", "a.wav", "--full", "Q9"], "choose F32"),
+        (["stages", "--audio", "a.wav", "-m", "a.gguf", "--against", "no-such-program"], "no program of that name"),
+        (["compare", "a.json"], "B.json"),
+        (["stegs"], "invalid choice"),
+    ],
+)
+def test_wrong_wishes_are_told_at_once(words, told, capsys) -> None:
+    assert main(["bench", *words]) == OptionError.exit_code
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", bench.MEASURES)
+def test_every_measure_has_help_with_examples(name, capsys) -> None:
+    assert main(["bench", name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"usage: eardrop bench {name}" in shown
+    assert f"  eardrop bench {name}" in shown
