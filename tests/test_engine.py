@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from eardrop.backends import BACKENDS, observed
+from eardrop.backends.numpy import NumpyBackend
 from eardrop.dialect import LLAMA_CPP, REFERENCE
 from eardrop.engine import Engine, Request
 from eardrop.errors import AudioError, AudioTooLong, ContextFull, EngineClosed, ModelFileError, OptionError
@@ -78,6 +79,13 @@ def test_a_mask_leaves_only_what_is_allowed(engine: Engine) -> None:
     assert ids(free) == ids(engine.submit(written("hello")))
 
 
+def test_a_mask_is_that_of_its_request_and_not_of_the_one_before(engine: Engine) -> None:
+    for first in (300, 400, 500):
+        allowed = np.zeros(960, bool)
+        allowed[[first, first + 1]] = True
+        assert set(ids(engine.submit(written("hello", allowed=allowed)))) <= {first, first + 1}
+
+
 def test_a_limit_of_nothing_says_nothing(engine: Engine) -> None:
     handle = engine.submit(written("hello", limit=0))
     assert ids(handle) == []
@@ -136,6 +144,23 @@ def test_long_texts_outgrow_the_first_caches_without_a_trace(engine: Engine) -> 
     long = ids(engine.submit(written("hello", limit=300)))
     assert len(long) == 300
     assert ids(engine.submit(written("hello", limit=300))) == long
+
+
+def test_steps_are_captured_anew_where_caches_moved() -> None:
+    class Counting(NumpyBackend):
+        captured = 0
+
+        def capture(self, step, *slots):
+            self.captured += 1
+            return super().capture(step, *slots)
+
+    model = load_model(*pair(), Counting())
+    with Engine(model, streams=1) as engine:
+        ids(engine.submit(written("hello", limit=8)))
+        ids(engine.submit(written("hello", limit=8)))
+        assert model.backend.captured == 1
+        ids(engine.submit(written("hello", limit=300)))  # beyond the rows that caches begin with
+        assert model.backend.captured == 2
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 
 from eardrop.audio.containers import Container, RawPCM
 from eardrop.audio.read import blocks, name_of, read
+from eardrop.audio.samples import at_16k
 from eardrop.errors import AudioError, AudioTooLong, OptionError
 from tests.audio.made_audio import chirp, encoded, made
 
@@ -265,6 +266,11 @@ def test_every_rate_becomes_16_khz_with_its_length_and_without_delay(rate: int) 
     heard = read(encoded("wav", "pcm_f32le", rate, tone))
     # away from the ends, where the filter sees the cut: 16 bits are 3e-5
     np.testing.assert_allclose(heard[500:-500], expected[500:-500], atol=3e-5)
+
+
+def test_a_rate_that_changes_on_the_way_loses_no_samples() -> None:
+    pieces = [(rate, np.zeros(rate, np.float32)) for rate in (8_000, 16_000, 44_100, 16_000)]  # a second each
+    assert sum(map(len, at_16k(pieces))) == 4 * 16_000
 
 
 def test_resampling_does_not_depend_on_how_the_file_is_cut_in_pieces() -> None:

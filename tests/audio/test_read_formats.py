@@ -111,6 +111,21 @@ def test_a_second_audio_track_is_read_when_asked_for(recordings: Path) -> None:
         read(path, track=2)
 
 
+def test_tracks_are_counted_from_0() -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as muxed:
+        streams = [muxed.add_stream("pcm_s16le", rate=16_000, layout="mono") for _ in range(3)]
+        for number, stream in enumerate(streams):
+            level = np.full((1, 16_000), (number + 1) << 12, np.int16)
+            frame = av.AudioFrame.from_ndarray(level, format="s16", layout="mono")
+            frame.rate, frame.pts = 16_000, 0
+            muxed.mux(stream.encode(frame))
+    for track in range(3):
+        assert set(read(file.getvalue(), track=track)) == {(track + 1) / 8}
+    with pytest.raises(AudioError, match="has no audio track 3: it has 3, counted from 0"):
+        read(file.getvalue(), track=3)
+
+
 def test_headerless_samples_are_read_when_described(recordings: Path) -> None:
     samples = read(recordings / "formats" / "raw_s16le_16k.pcm", raw=RawPCM(16_000, "s16le"))
     np.testing.assert_array_equal(samples, read(recordings / "formats" / "wav_s16_16k.wav"))

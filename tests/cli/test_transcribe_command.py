@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eardrop.cli.main import main
-from eardrop.errors import AudioError
+from eardrop.errors import AudioError, ContextFull
 from eardrop.hub import find_projector
 from eardrop.text import Tokenizer
 from eardrop.transcribe import Recognizer
@@ -74,6 +74,19 @@ def test_one_that_fails_is_told_and_the_others_go_on(model, clip, capsys, tmp_pa
 
 
 def test_the_first_error_decides_the_exit_code(model, clip, monkeypatch, capsys):
+    errors = {"a.wav": ContextFull("full"), "b.wav": AudioError("silent")}
+
+    def fail(self, source, **options):
+        raise errors[source]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Recognizer, "transcribe", fail)
+        assert main(["transcribe", "-m", model, "a.wav", "b.wav"]) == ContextFull.exit_code
+        assert main(["transcribe", "-m", model, "b.wav", "a.wav"]) == AudioError.exit_code
+    assert "full" in capsys.readouterr().err
+
+
+def test_an_error_names_its_recording_on_one_line(model, clip, capsys):
     assert main(["transcribe", "-m", model, clip("speech3"), "--track", "7"]) == 4
     message = capsys.readouterr().err
     assert message.count("\n") == 1

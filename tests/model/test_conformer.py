@@ -7,7 +7,8 @@ from eardrop.audio import log_mel
 from eardrop.backends import BACKENDS
 from eardrop.engine import Model
 from eardrop.loading import load_model
-from eardrop.model.conformer import encode, relative_positions
+from eardrop.model.conformer import encode, norm, relative_positions
+from eardrop.model.weights import Norm
 from eardrop.ops import listening
 from tests.pairs import pair, record
 
@@ -46,6 +47,15 @@ def test_half_input_rounds_and_nothing_else(model: Model) -> None:
     assert 0 < np.abs(plain - half).max() < 1e-3
     zeros = np.zeros_like(mel)
     assert np.abs(encoded(model, zeros)[0] - encoded(model, zeros, half=True)[0]).max() == 0
+
+
+def test_norms_take_the_published_epsilon(model: Model) -> None:
+    a = np.float32(1e-5**0.5)  # the variance is ε: half of what is under the root
+    ones, zeros, rows = (
+        model.backend.upload(x) for x in (np.ones(2, np.float32), np.zeros(2, np.float32), np.array([[-a, a]]))
+    )
+    found = model.backend.download(norm(Norm(ones, zeros), rows, model.backend))
+    np.testing.assert_allclose(found, [[-(0.5**0.5), 0.5**0.5]], rtol=1e-5)
 
 
 def test_relative_positions_run_from_the_furthest_behind_to_the_furthest_ahead() -> None:

@@ -143,6 +143,55 @@ def test_keep_cuts_a_prefill_back_to_its_first_rows(model: Model, rows: int) -> 
     assert_same(steps(model, streams, [slot], [[30, 31]]), steps(model, plain, [other], [[30, 31]]))
 
 
+def test_keep_cuts_each_stream_of_a_prefill_back_by_itself(model: Model) -> None:
+    together = streams_of(model)
+    slots = [together.join(), together.join()]
+    for slot in slots:
+        together.revisable(slot)
+    rows = [inputs_of(model, ids) for ids in (LONG, SHORT)]
+    decoder.prefill(model.decoder, rows, together, slots, model.backend, chunk=8)
+    for slot, ids, kept in zip(slots, (LONG, SHORT), (19, 4), strict=True):
+        together.keep(slot, kept)
+        plain = streams_of(model)
+        other = plain.join()
+        prefilled(model, plain, other, ids[:kept])
+        assert_same(steps(model, together, [slot], [[30, 31]]), steps(model, plain, [other], [[30, 31]]))
+
+
+def test_what_was_saved_behind_a_cut_is_void_and_what_was_saved_before_is_not(model: Model) -> None:
+    streams = streams_of(model)
+    slot = streams.join()
+    prefilled(model, streams, slot, SHORT)
+    early = streams.save(slot)
+    streams.revisable(slot)
+    prefilled(model, streams, slot, LONG[:8])
+    late = streams.save(slot)
+    streams.keep(slot, 3)
+    with pytest.raises(AssertionError, match="moment is gone"):
+        streams.restore(late)
+    streams.restore(early)
+    assert streams.position[slot] == len(SHORT)
+
+
+def test_a_slot_that_left_is_no_longer_revisable(model: Model) -> None:
+    streams = streams_of(model, slots=1)
+    slot = streams.join()
+    streams.revisable(slot)
+    streams.leave(slot)
+    assert streams.join() == slot
+    with pytest.raises((KeyError, AssertionError)):
+        streams.keep(slot, 0)
+
+
+def test_a_slot_takes_exactly_its_rows(model: Model) -> None:
+    streams = streams_of(model, rows=16)
+    slot = streams.join()
+    prefilled(model, streams, slot, LONG[:16])
+    assert streams.room(slot) == 0
+    with pytest.raises(ContextFull, match="17 rows are needed"):
+        prefilled(model, streams, slot, LONG[:1])
+
+
 def test_a_sequence_that_does_not_fit_changes_nothing(model: Model) -> None:
     streams = streams_of(model, rows=16)
     slot = streams.join()

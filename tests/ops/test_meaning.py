@@ -95,6 +95,19 @@ def test_rel_attention_weighs_content_and_distance() -> None:
             np.testing.assert_allclose(y[i, h], weights @ v[:, h], atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["attention", "rel_attention"])
+def test_scores_beyond_what_exp_holds_still_weigh(name: str) -> None:
+    q, v = np.full((2, 1, 2), 100, np.float32), normal(2, 1, 2)
+    k = q * np.float32([[[1]], [[-1]]])  # scores of ±1e4 √2
+    if name == "attention":
+        keys, values, zero = np.zeros((1, 2, 1, 2), np.float32), np.zeros((1, 2, 1, 2), np.float32), np.int32([0])
+        y = OPS[name].reference(q, k, v, keys, values, ragged(2), zero, zero)
+    else:
+        none = np.zeros((1, 2), np.float32)
+        y = OPS[name].reference(q, k, v, np.zeros((3, 1, 2), np.float32), none, none, ragged(2))
+    assert np.array_equal(y, [v[0], v[0]])  # the first key alone is seen
+
+
 def test_rope_turns_pairs_of_halves_as_complex_numbers() -> None:
     x, positions, base = normal(3, 2, 8), np.array([0, 1, 29], np.int32), 100.0
     y = OPS["rope"].reference(x, positions, base)
@@ -102,6 +115,14 @@ def test_rope_turns_pairs_of_halves_as_complex_numbers() -> None:
     turned = whole * np.exp(1j * positions[:, None, None] * base ** (-2 * np.arange(4) / 8))
     np.testing.assert_allclose(y, np.concatenate([turned.real, turned.imag], axis=-1), atol=1e-5)
     assert np.array_equal(y[0], x[0])
+
+
+def test_rope_is_exact_at_the_far_end_of_a_context() -> None:
+    x, position = normal(1, 1, 8), 32_767
+    angles = [position * 1e6 ** (-2 * i / 8) for i in range(4)]
+    whole = [complex(x[0, 0, i], x[0, 0, i + 4]) * complex(math.cos(a), math.sin(a)) for i, a in enumerate(angles)]
+    y = OPS["rope"].reference(x, np.int32([position]), 1e6)
+    np.testing.assert_allclose(y[0, 0], [z.real for z in whole] + [z.imag for z in whole], atol=1e-6)
 
 
 def test_attention_is_causal_grouped_and_fills_its_caches() -> None:
@@ -154,11 +175,12 @@ def test_gated_short_conv_multiplies_before_and_behind() -> None:
     np.testing.assert_allclose(u, b * x)
 
 
-def test_centred_short_conv_sees_as_far_ahead_as_back() -> None:
-    x, kernel, bias = normal(7, 2), normal(9, 2), normal(2)
+@pytest.mark.parametrize(("taps", "back", "ahead"), [(2, 0, 1), (4, 1, 2), (9, 4, 4)])
+def test_centred_short_conv_sees_as_far_ahead_as_back(taps: int, back: int, ahead: int) -> None:
+    x, kernel, bias = normal(7, 2), normal(taps, 2), normal(2)
     y, _ = OPS["short_conv"].reference(x, kernel, ragged(7), bias=bias, silu=True)
     for c in range(2):
-        z = np.convolve(np.pad(x[:, c], 4), kernel[::-1, c], "valid") + bias[c]
+        z = np.convolve(np.pad(x[:, c], (back, ahead)), kernel[::-1, c], "valid") + bias[c]
         np.testing.assert_allclose(y[:, c], z / (1 + np.exp(-z)), atol=1e-5)
 
 

@@ -84,6 +84,13 @@ def test_a_mask_is_obeyed_and_log_probabilities_are_among_the_allowed() -> None:
     assert seen[2] == pytest.approx(np.log(1 / 3), abs=1e-5)
 
 
+def test_a_margin_belongs_to_the_likeliest_token_alone() -> None:
+    choose = everything(temperature=100.0).begin().choose
+    choices = [choose(BEST, lambda: LOGITS, None) for _ in range(50)]
+    assert {choice.margin for choice in choices if choice.token == 0} == {BEST.margin}
+    assert {choice.margin for choice in choices if choice.token != 0} == {0.0}
+
+
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
 def test_a_temperature_without_meaning_is_refused(temperature: float) -> None:
     with pytest.raises(OptionError, match="temperature"):

@@ -9,7 +9,9 @@ import pytest
 
 import eardrop
 from eardrop.audio import SAMPLE_RATE
-from eardrop.search import Sample
+from eardrop.dialect import LLAMA_CPP
+from eardrop.engine import Handle, Request, Token
+from eardrop.search import Finish, Sample
 from eardrop.transcribe import Options, Recognizer
 from eardrop.transcribe.options import Wishes
 from tests.pairs import DATA, pair, record
@@ -51,6 +53,74 @@ def test_a_transcript_holds_no_control_tokens_and_no_unused_ones(asr: Recognizer
         assert segment.text == segment.text.strip()
 
 
+@pytest.fixture
+def asked(asr: Recognizer, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Request, Handle]]:
+    """Each request that reaches the engine, and its answer."""
+    seen: list[tuple[Request, Handle]] = []
+    submit = asr.engine.submit
+
+    def spy(request: Request) -> Handle:
+        seen.append((request, submit(request)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(asr.engine, "submit", spy)
+    return seen
+
+
+def test_a_transcript_may_say_words_and_what_ends_it(asr: Recognizer, asked: list[tuple[Request, Handle]]) -> None:
+    asr.transcribe(DATA / "ms100.wav", max_tokens=1)
+    ((request, _),) = asked
+    tokenizer = asr.model.tokenizer
+    ends = {tokenizer.written(text) for text in ("<|im_end|>", "<|audio_start|>")}  # or the model wants to speak
+    assert None not in ends
+    assert request.stop is not None
+    assert request.allowed is not None
+    assert ends <= request.stop
+    silent = tokenizer.control_mask() | tokenizer.unused_mask()
+    assert set(np.flatnonzero(silent & request.allowed)) == request.stop
+    assert request.allowed[~silent].all()
+
+
+def test_what_was_wrong_with_a_recording_is_noted(asr: Recognizer) -> None:
+    result = asr.transcribe((DATA / "speech3.wav").read_bytes()[:-20_000], max_tokens=1)
+    assert "cut off" in result.notes[0]
+    assert result.warnings[0] == result.notes[0]
+
+
+def test_half_a_character_at_the_end_is_shown_as_one_that_is_damaged(
+    asr: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Answer:
+        finish = Finish.STOP
+
+        def __iter__(self) -> typing.Iterator[Token]:
+            return iter([Token(5, b"caf", -0.5, 1.0), Token(6, b"\xc3", -0.5, 1.0)])
+
+        def cancel(self) -> None:
+            pass
+
+    monkeypatch.setattr(asr.engine, "submit", lambda request: Answer())
+    assert asr.transcribe(DATA / "ms100.wav").text == "caf\ufffd"
+
+
+def test_who_fails_while_he_is_told_cancels(asr: Recognizer, asked: list[tuple[Request, Handle]]) -> None:
+    def fail(text: str) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        asr.transcribe(DATA / "speech3.wav", told=fail)
+    ((_, handle),) = asked
+    assert len(list(handle)) < asr.model.architecture.token_limit(3.2) - 1
+    assert handle.finish is Finish.CANCELLED
+
+
+def test_generate_hands_down_what_it_was_asked(asr: Recognizer, asked: list[tuple[Request, Handle]]) -> None:
+    search = Sample(temperature=2.0, seed=1)
+    assert len(list(asr.generate("hello", search=search, max_tokens=2, dialect=LLAMA_CPP))) == 2
+    ((request, _),) = asked
+    assert (request.search, request.limit, request.dialect) == (search, 2, LLAMA_CPP)
+
+
 @pytest.mark.parametrize("count", [1, 2, 160, 319])
 def test_audio_too_short_to_hold_a_word_is_answered_empty(asr: Recognizer, count: int) -> None:
     result = asr.transcribe(np.zeros(count, np.float32))
@@ -77,10 +147,13 @@ def test_generate_refuses_markers_without_recordings(asr: Recognizer) -> None:
         asr.generate("<__media__><__media__>", audio=record("ms100").samples)
 
 
-def test_closing_the_iterator_cancels(asr: Recognizer) -> None:
+def test_closing_the_iterator_cancels(asr: Recognizer, asked: list[tuple[Request, Handle]]) -> None:
     tokens = asr.generate("hello", search=Sample(temperature=3.0, seed=1))
     next(tokens)
     tokens.close()  # type: ignore[attr-defined]
+    handle = asked[0][1]
+    assert sum(1 for _ in handle) < 2000
+    assert handle.finish is Finish.CANCELLED
     assert len(list(asr.generate("hello", max_tokens=2))) == 2
 
 

@@ -1,6 +1,7 @@
 """Results: what is written, how, and that it is read back."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,7 @@ def test_json_has_whispers_keys_on_one_ascii_line(tmp_path: Path) -> None:
         *("id", "seek", "start", "end", "text", "tokens", "temperature"),
         *("avg_logprob", "compression_ratio", "no_speech_prob"),
     ]
+    assert [segment["id"] for segment in whole["segments"]] == [0, 1, 2]
     assert whole["segments"][2]["seek"] == 200
     assert whole["segments"][2]["avg_logprob"] == -0.5
 
@@ -64,6 +66,25 @@ def test_an_unknown_suffix_lists_the_formats(tmp_path: Path) -> None:
         RESULT.write(tmp_path / "a.docx")
     RESULT.write(tmp_path / "a.docx", form="txt")
     assert (tmp_path / "a.docx").exists()
+
+
+def test_whoever_reads_the_old_file_reads_it_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old\n")
+    with path.open() as reader:
+        RESULT.write(path)
+        assert reader.read() == "old\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights as POSIX has them")
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_a_file_has_the_rights_that_any_new_one_has(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        RESULT.write(tmp_path / "a.txt")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o666 & ~mask
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
