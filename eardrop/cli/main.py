@@ -25,7 +25,7 @@ COMMANDS = {
     "run": Command("eardrop.cli.run", "prompt the model with text and recordings, as llama-mtmd-cli does"),
     "info": Command("eardrop.cli.info", "describe this machine, or a GGUF file"),
     "verify": Command("eardrop.cli.verify", "prove an installation against published values of the real model"),
-    "bench": Command("eardrop.cli.bench", "measure how fast each operation is here"),
+    "bench": Command("eardrop.cli.bench", "measure stages and operations here, beside llama.cpp too"),
 }
 
 INTERRUPTED = 130  # Ctrl-C: 128 and the signal's number, as shells have it
