@@ -57,6 +57,12 @@ def test_requests_together_equal_each_alone(engine: Engine) -> None:
     assert [handle.finish for handle in handles] == [Finish.LENGTH] * 5
 
 
+def test_the_front_end_has_as_many_mels_as_the_encoder_hears() -> None:
+    assert MODEL.front_end.mels == 128
+    deaf = replace(MODEL.encoder, shape=replace(MODEL.encoder.shape, mels=80))
+    assert replace(MODEL, encoder=deaf).front_end.mels == 80
+
+
 def test_text_only_prompts_are_answered(engine: Engine) -> None:
     tokens = list(engine.submit(written("hello there")))
     assert len(tokens) == 8

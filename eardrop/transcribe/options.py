@@ -23,7 +23,8 @@ class Options:
         default=None, metadata={"help": "most tokens of a text (default: by the seconds of audio)"}
     )
     max_seconds: float = field(
-        default=DAY, metadata={"help": "refuse longer recordings, counted while decoding (default: a day)"}
+        default=DAY,
+        metadata={"help": "refuse longer recordings, counted while decoding (default: a day; one window holds 327 s)"},
     )
     track: int | None = field(
         default=None, metadata={"help": "audio track of a container, from 0 (default: the one marked as default)"}

@@ -1,5 +1,6 @@
 """EARDROP_CHECK, timing, and the choice of a backend."""
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,6 +65,11 @@ class Broken(NumpyBackend):
 def test_a_checked_backend_gives_the_same_answer(name: str) -> None:
     make = BACKENDS[name].make
     assert heard(checked(make())) == heard(make())
+
+
+@pytest.fixture(autouse=True)
+def saved_inputs_go_with_the_test(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.mark.parametrize("name", BREAKS)

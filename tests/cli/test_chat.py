@@ -9,7 +9,8 @@ import pytest
 
 from eardrop.audio import read
 from eardrop.cli.main import main
-from eardrop.cli.talk import Talk
+from eardrop.cli.talk import Page, Talk
+from eardrop.cli.terminal import Screen
 from eardrop.dialect import LLAMA_CPP, REFERENCE
 from eardrop.errors import OptionError
 from eardrop.search import Finish, Greedy
@@ -43,13 +44,14 @@ class Spy:
     """An engine that answers what it is told to, and remembers what it was asked."""
 
     def __init__(self, engine, answers):
-        self.asked, self._engine, self._answers = [], engine, iter(answers)
+        self.asked, self.requests, self._engine, self._answers = [], [], engine, iter(answers)
 
     def encode(self, samples, *, dialect):
         return self._engine.encode(samples, dialect=dialect)
 
     def submit(self, request):
         self.asked.append(flat(request))
+        self.requests.append(request)
         return next(self._answers)
 
 
@@ -97,6 +99,32 @@ def test_a_conversation_has_llama_cpps_quirks_in_its_dialect(asr):
     special = lambda text: asr.model.tokenizer.encode(text, special=True)  # noqa: E731
     turn = "\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
     assert talk.asr.engine.asked[1][1:] == [special(turn.format("a")), [30], special(turn.format("b"))]
+
+
+def test_an_answer_ends_where_sound_begins_unless_control_tokens_are_written_out(asr):
+    sound, ours, theirs = asr.model.tokenizer.written("<|audio_start|>"), [], []
+    for dialect, asked in ((REFERENCE, ours), (LLAMA_CPP, theirs)):
+        talk = talk_of(asr, [Answer([30])], dialect=dialect)
+        talk.ask("a", ignore)
+        asked += talk.asr.engine.requests
+    assert ours[0].dialect is REFERENCE
+    assert theirs[0].dialect is LLAMA_CPP
+    assert ours[0].stop == theirs[0].stop | {sound} == asr.model.stop_tokens
+    assert sound not in theirs[0].stop
+
+
+@pytest.mark.parametrize(
+    ("dialect", "finish", "end"),
+    [
+        (REFERENCE, Finish.STOP, "\n"),
+        (REFERENCE, Finish.LENGTH, "\n"),
+        (LLAMA_CPP, Finish.STOP, "\n\n\n"),
+        (LLAMA_CPP, Finish.LENGTH, "\n\n"),
+    ],
+)
+def test_an_answer_ends_in_the_newlines_of_its_dialect(dialect, finish, end, asr, capsys):
+    Page(Screen(raw=dialect.raw_output), asr.model.tokenizer, dialect).end(finish)
+    assert capsys.readouterr().out == end
 
 
 def test_a_turn_stopped_before_its_first_token_leaves_no_trace(asr, clip):

@@ -179,3 +179,11 @@ def test_the_fields_of_every_layout_fill_its_block_without_overlap() -> None:
         assert ends[0][0] == 0
         assert ends[-1][1] == form.block_bytes
         assert all(a[1] == b[0] for a, b in itertools.pairwise(ends)), form
+
+
+@pytest.mark.parametrize(("name", "bits"), [("F16", 10), ("BF16", 7)])
+def test_arrays_are_rounded_to_nearest_even(name: str, bits: int) -> None:
+    step = 2.0**-bits  # between the numbers just above 1
+    values = np.float32([1 + step / 2, 1 + 3 * step / 2, 1 + 0.51 * step, -1 - 0.51 * step, 1 + 0.49 * step])
+    found = GgufTensor.from_array("w", values, by_name(name)).dequantize()
+    assert found.tolist() == [1, 1 + 2 * step, 1 + step, -1 - step, 1]

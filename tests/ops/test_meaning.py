@@ -42,6 +42,16 @@ def test_rms_norm_divides_by_the_root_of_the_mean_square() -> None:
     assert not y.any()
 
 
+def test_rms_norm_adds_epsilon_under_the_root() -> None:
+    y = OPS["rms_norm"].reference(np.array([[1.0, -1.0]], np.float32), np.ones(2, np.float32), 3.0)  # √(1 + 3) = 2
+    np.testing.assert_allclose(y, [[0.5, -0.5]], rtol=1e-6)
+
+
+def test_embed_gives_each_tokens_row_in_the_order_asked() -> None:
+    w = np.arange(8, dtype=np.float32).reshape(4, 2)
+    assert OPS["embed"].reference(np.int32([3, 3, 0, 1]), w).tolist() == [[6, 7], [6, 7], [0, 1], [2, 3]]
+
+
 @pytest.mark.parametrize("x", [-30.0, -1.5, 0.0, 0.5, 3.0])
 def test_activations_take_their_textbook_values(x: float) -> None:
     row = np.array([[x]], np.float32)

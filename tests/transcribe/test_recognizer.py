@@ -108,9 +108,9 @@ def test_who_fails_while_he_is_told_cancels(asr: Recognizer, asked: list[tuple[R
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        asr.transcribe(DATA / "speech3.wav", told=fail)
+        asr.transcribe(DATA / "speech3.wav", told=fail, max_tokens=2000)
     ((_, handle),) = asked
-    assert len(list(handle)) < asr.model.architecture.token_limit(3.2) - 1
+    assert sum(1 for _ in handle) < 2000
     assert handle.finish is Finish.CANCELLED
 
 
@@ -148,7 +148,7 @@ def test_generate_refuses_markers_without_recordings(asr: Recognizer) -> None:
 
 
 def test_closing_the_iterator_cancels(asr: Recognizer, asked: list[tuple[Request, Handle]]) -> None:
-    tokens = asr.generate("hello", search=Sample(temperature=3.0, seed=1))
+    tokens = asr.generate("hello", search=Sample(temperature=3.0, seed=1), max_tokens=2000)
     next(tokens)
     tokens.close()  # type: ignore[attr-defined]
     handle = asked[0][1]
