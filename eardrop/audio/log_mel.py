@@ -41,11 +41,6 @@ class MelConfig:
         """Two whole hops: below that a deviation is undefined. `log_mel` pads shorter audio with zeros."""
         return 2 * self.hop
 
-    @property
-    def frames_per_second(self) -> float:
-        """Frames that one second of audio adds."""
-        return self.rate / self.hop
-
 
 def per_feature(energies: Float64) -> Float64:
     """Natural log, each mel bin standardised over the clip, and one frame of zeros at the end.

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+import eardrop
 from eardrop.audio import read
+from eardrop.backends import BACKENDS
 from eardrop.bench.pairs import PAIRS, write_pair
 from eardrop.cli.main import main
 from eardrop.printable import printable
@@ -63,11 +65,24 @@ def test_llama_compat_prints_the_recorded_bytes(name, golden, model, asr, capfdb
 
 def test_an_answer_that_ends_by_itself_has_a_newline_more(golden, clip, capfdbinary):
     text, projector = write_pair("micro-q8_0", CACHE)
-    words = ["-m", str(text), "--mmproj", str(projector), "--audio", clip("silence1"), "--backend", "numpy", *ASK]
-    assert main(["run", "--llama-compat", *words]) == 0
+    words = ["-m", str(text), "--mmproj", str(projector), "--audio", clip("silence1"), *ASK]
+    assert main(["run", "--llama-compat", "--backend", "numpy", *words]) == 0
     expected = (golden / "expected" / "cli" / "micro-q8_0.silence1.stdout").read_bytes()
     assert expected.endswith(b"\n\n\n")
     assert capfdbinary.readouterr().out == expected
+
+
+@pytest.mark.parametrize("backend", [name for name, choice in BACKENDS.items() if choice.missing() is None])
+def test_a_quantised_pair_prints_the_recorded_bytes_up_to_the_first_near_tie(golden, clip, capfdbinary, backend):
+    text, projector = write_pair("micro-q8_0", CACHE)
+    words = ["-m", str(text), "--mmproj", str(projector), "--audio", clip("silence1"), "--backend", backend, *ASK]
+    assert main(["run", "--llama-compat", *words]) == 0
+    check_bytes(
+        capfdbinary.readouterr().out,
+        (golden / "expected" / "cli" / "micro-q8_0.silence1.stdout").read_bytes(),
+        certain(eardrop.load(text, projector=projector), golden / "expected/micro-q8_0/silence1.npz", "micro-q8_0"),
+        "silence1",
+    )
 
 
 def test_text_is_utf8_with_one_newline_and_no_control_tokens(model, asr, clip, capfdbinary):
