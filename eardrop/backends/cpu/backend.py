@@ -29,6 +29,7 @@ from eardrop.backends.cpu import linear as kernels
 from eardrop.backends.cpu.compiler import Compiler
 from eardrop.backends.cpu.flow import Kernel
 from eardrop.backends.cpu.running import Floats, Ints
+from eardrop.backends.cpu.stop import stop
 from eardrop.backends.cpu.target import Target, chosen
 from eardrop.backends.cpu.team import Program, Team, word
 from eardrop.backends.cpu.types import BF16, F16, F32
@@ -37,6 +38,7 @@ from eardrop.backends.numpy import NumpyBackend
 from eardrop.gguf import BlockFormat, GgufTensor
 from eardrop.knobs import JIT, THREADS
 from eardrop.ops import OPS, Arithmetic, outputs
+from eardrop.ops.work import heed, stoppable
 
 PLAIN = {"F32": F32, "F16": F16, "BF16": BF16}
 CHUNK_BYTES = 1 << 16  # of weights that a thread takes at a time
@@ -328,11 +330,14 @@ class CpuBackend(NumpyBackend):
     def _run(self, kernel: Kernel, arguments: Sequence[Any], items: int, chunk: int) -> None:
         """Run a kernel now; while a step is captured, record it too."""
         if JIT.read() == "0":
+            heed()
             self._fall_back(partial(_interpreted, kernel, arguments, items, self.target))
             return
         once = Program()
         once.add(kernel, arguments, items, chunk)
-        self._team.run(once.freeze(self._compiler))
+        once.freeze(self._compiler)
+        with stoppable(partial(stop, once)):
+            self._team.run(once)
         if self._recording:
             self._recording.program().add(kernel, arguments, items, chunk)
 
