@@ -24,7 +24,11 @@ COMMANDS = {
     "transcribe": Command("eardrop.cli.transcribe", "turn recordings into text"),
     "run": Command("eardrop.cli.run", "prompt the model with text and recordings, as llama-mtmd-cli does"),
     "info": Command("eardrop.cli.info", "describe this machine, or a GGUF file"),
+    "convert": Command("eardrop.cli.convert", "turn a published checkpoint into GGUF files"),
+    "quantize": Command("eardrop.cli.quantize", "write a GGUF file in another weight type, and tell what it costs"),
+    "models": Command("eardrop.cli.models", "list, fetch, use and remove models"),
     "verify": Command("eardrop.cli.verify", "prove an installation against published values of the real model"),
+    "eval": Command("eardrop.cli.eval", "word error rates over recordings with known texts, and of two runs"),
     "bench": Command("eardrop.cli.bench", "measure stages and operations here, beside llama.cpp too"),
 }
 
@@ -44,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stopped.code if isinstance(stopped.code, int) else 0
     except KeyboardInterrupt:
         _die_at_the_next_one()
+        _show_cursor()
+        if argv is None:  # the process is ours
+            _leave_at_once(INTERRUPTED)
         return INTERRUPTED
     except BrokenPipeError:  # whoever read us has what he wanted
         _let_go_of_stdout()
@@ -147,6 +154,24 @@ def _die_at_the_next_one() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def _show_cursor() -> None:
+    """A bar that Ctrl-C met in the instant it began has hidden the terminal's cursor, and doesn't know it."""
+    with suppress(OSError, ValueError):  # the terminal is gone
+        if sys.stderr.isatty():
+            sys.stderr.write("\x1b[?25h")
+            sys.stderr.flush()
+
+
+def _leave_at_once(code: int) -> None:
+    """End without taking the interpreter and its libraries down: with a model that takes 0.1 seconds and more."""
+    import os
+
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            stream.flush()
+    os._exit(code)
+
+
 def _let_go_of_stdout() -> None:
     """Nobody reads it any more: at exit Python would flush it once more, and complain."""
     import os
@@ -166,14 +191,16 @@ def _failed(error: Exception) -> int:
     """One line on standard error, the traceback only for those who ask; the error's exit code."""
     import traceback
 
-    from eardrop.errors import EardropError
+    from eardrop.errors import EardropError, OptionError
     from eardrop.knobs import DEBUG
     from eardrop.printable import printable
 
     with suppress(OSError):
         sys.stdout.flush()
     if DEBUG.level() >= 1:
-        print(printable("".join(traceback.format_exception(error)), keep="\n\t"), end="", file=sys.stderr)
+        chain = not isinstance(error, OptionError)  # of a wrong wish it says how it was read: nobody's business
+        trace = "".join(traceback.format_exception(error, chain=chain))
+        print(printable(trace, keep="\n\t"), end="", file=sys.stderr)
     if isinstance(error, EardropError):
         print(f"eardrop: {printable(str(error))}", file=sys.stderr)
         return error.exit_code

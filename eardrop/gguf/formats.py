@@ -77,6 +77,15 @@ def _fields(packed: NDArray[np.uint8], bits: int, run: int) -> NDArray[np.int8]:
     return fields.reshape(n, size * 8 // bits).view(np.int8)
 
 
+def packed(fields: NDArray[np.uint8], bits: int, run: int) -> NDArray[np.uint8]:
+    """The other way, for quantize.py: (fields of a block, n) → (n, bytes). Higher bits than `bits` must be clear."""
+    parts = fields.reshape(-1, 8 // bits, run, fields.shape[1])
+    joined = parts[:, 0].copy()
+    for place in range(1, 8 // bits):
+        joined |= parts[:, place] << np.uint8(place * bits)
+    return joined.reshape(len(fields) * bits // 8, fields.shape[1]).T
+
+
 def _half(b: Blocks, name: str) -> Floats:
     return b[name].astype(np.float32)[:, None]
 
@@ -135,6 +144,12 @@ def _six_bit_pairs(packed: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArra
     scales = np.concatenate([s & 63, rest & 15 | s >> 6 << 4], axis=1)
     minima = np.concatenate([m & 63, rest >> 4 | m >> 6 << 4], axis=1)
     return scales, minima
+
+
+def six_bit_bytes(scales: NDArray[np.uint8], minima: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The other way: (n, 8) scales and minima, each 0 … 63 → (n, 12)."""
+    s, m = (x[:, :4] | x[:, 4:] >> 4 << 6 for x in (scales, minima))
+    return np.concatenate([s, m, scales[:, 4:] & 15 | (minima[:, 4:] & 15) << 4], axis=1)
 
 
 def _four_or_five_k(b: Blocks, q: NDArray[np.int8]) -> Floats:

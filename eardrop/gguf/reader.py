@@ -63,11 +63,13 @@ class GgufFile:
     Never   notices by itself that somebody rewrites the file: `check_unchanged` does, and belongs before each use.
 
     typed_facts  the same facts with their kinds, as `write_gguf` takes them
-    total_bytes  the size of all its files
+    paths        its files, the first one first
+    total_bytes  their size
     """
 
     def __init__(self, parts: "list[_Part]") -> None:
         self.path = parts[0].path
+        self.paths = tuple(part.path for part in parts)
         self.total_bytes = sum(part.identity.size for part in parts)
         self.typed_facts: Mapping[str, Fact] = MappingProxyType(parts[0].facts)
         self.facts: Mapping[str, Value] = MappingProxyType({key: fact.value for key, fact in parts[0].facts.items()})

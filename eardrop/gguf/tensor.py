@@ -5,23 +5,16 @@ raw   (V, bytes of a row)       the blocks; a row is whole blocks, and rows lie 
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from eardrop.errors import ModelFileError, OptionError
-from eardrop.gguf.formats import BF16, F16, F32, BlockFormat, Floats, to_bf16
+from eardrop.errors import ModelFileError
+from eardrop.gguf.formats import F32, BlockFormat, Floats
+from eardrop.gguf.quantize import quantize
 from eardrop.printable import printable
-
-# How an array becomes a tensor. The quantising formats aren't here: they choose scales, which is a room of its own.
-_ENCODERS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
-    F32.name: lambda x: x.astype("<f4"),
-    F16.name: lambda x: x.astype("<f2"),
-    BF16.name: lambda x: to_bf16(x).astype("<u2"),
-}
 
 SLAB = 1 << 20  # values dequantized at a time: their scratch stays in cache, and small beside the result
 
@@ -46,16 +39,9 @@ class GgufTensor:
 
     @classmethod
     def from_array(cls, name: str, array: ArrayLike, format: BlockFormat = F32) -> "GgufTensor":  # noqa: A002
-        """A tensor made in memory, in F32, F16 or BF16 (rounded to nearest even)."""
-        encode = _ENCODERS.get(format.name)
-        if encode is None:
-            raise OptionError(f"{name}: an array becomes {', '.join(_ENCODERS)}; {format.name} needs a quantizer")
+        """A tensor made in memory, in any format of `QUANTIZERS`; its rows must be whole blocks."""
         values = np.asarray(array)
-        rows, width = rows_and_width(values.shape)
-        raw = (
-            np.ascontiguousarray(encode(values)).view(np.uint8) if values.ndim else encode(values[None]).view(np.uint8)
-        )
-        return cls(name, values.shape, format, raw.reshape(rows, format.row_bytes(width)))
+        return cls(name, values.shape, format, quantize(values.reshape(rows_and_width(values.shape)), format))
 
     @property
     def nbytes(self) -> int:

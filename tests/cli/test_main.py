@@ -115,6 +115,41 @@ def test_ctrl_c_is_130_and_the_next_one_ends_at_once(monkeypatch, capsys):
     assert handlers == [(signal.SIGINT, signal.SIG_DFL)]
 
 
+def test_ctrl_c_loses_nothing_that_was_written_and_waits_for_no_teardown():
+    program = (
+        "import atexit; from eardrop.cli import main as line\n"
+        "def command(words): print('written'); raise KeyboardInterrupt\n"
+        "line._command = lambda name: command; atexit.register(print, 'taken down')\n"
+        "raise SystemExit(line.main())"
+    )
+    done = subprocess.run([sys.executable, "-c", program, "run"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "written\n", "")
+
+
+def test_ctrl_c_shows_the_cursor_again_on_a_terminal_alone(monkeypatch, capsys):
+    monkeypatch.setattr(command_line, "_die_at_the_next_one", lambda: None)
+    failing(monkeypatch, KeyboardInterrupt())
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(["run"]) == 130
+    assert capsys.readouterr() == ("", "\x1b[?25h")
+
+
+def test_a_wrong_wish_shows_no_trace_of_how_it_was_read(monkeypatch, capsys):
+    def command(words):
+        try:
+            int("many")
+        except ValueError as error:
+            raise errors.OptionError("threads is 'many', expected a number") from error
+
+    monkeypatch.setenv("EARDROP_DEBUG", "1")
+    monkeypatch.setattr(command_line, "_command", lambda name: command)
+    assert main(["run"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("Traceback") == 1
+    assert "direct cause" not in err
+    assert err.endswith("eardrop: threads is 'many', expected a number\n")
+
+
 def test_a_reader_who_leaves_early_is_no_error():
     command = [sys.executable, "-m", "eardrop", "info"]
     read, write = os.pipe()

@@ -139,9 +139,10 @@ def test_an_array_becomes_a_tensor_of_its_shape(shape: tuple[int, ...], name: st
     assert np.array_equal(tensor.dequantize(), x)
 
 
-def test_an_array_does_not_become_a_quantized_tensor_by_itself() -> None:
-    with pytest.raises(OptionError, match="Q8_0 needs a quantizer"):
-        GgufTensor.from_array("w", np.zeros((1, 32)), by_name("Q8_0"))
+def test_an_array_becomes_a_tensor_in_blocks() -> None:
+    tensor = GgufTensor.from_array("w", np.full((2, 3, 64), -8.0), by_name("Q4_0"))
+    assert (tensor.shape, tensor.raw.shape) == ((2, 3, 64), (6, 36))
+    assert (tensor.dequantize() == -8).all()
 
 
 def test_rows_are_the_rows_of_the_whole_however_they_are_chosen() -> None:
