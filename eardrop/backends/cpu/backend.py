@@ -17,6 +17,7 @@ from eardrop.backends.cpu import (
     attention,
     conv2d,
     embed,
+    linear,
     norms,
     panels,
     pick,
@@ -25,14 +26,14 @@ from eardrop.backends.cpu import (
     rope,
     short_conv,
 )
-from eardrop.backends.cpu import linear as kernels
 from eardrop.backends.cpu.compiler import Compiler
 from eardrop.backends.cpu.flow import Kernel
+from eardrop.backends.cpu.quantise import Layout, layout, quantise
 from eardrop.backends.cpu.running import Floats, Ints
 from eardrop.backends.cpu.target import Target, chosen
-from eardrop.backends.cpu.team import Program, Team, word
+from eardrop.backends.cpu.team import Program, Team, aligned, word
 from eardrop.backends.cpu.types import BF16, F16, F32
-from eardrop.backends.cpu.unpack import UNPACKINGS
+from eardrop.backends.cpu.unpack import UNPACKINGS, Unpacking, unpacking
 from eardrop.backends.numpy import NumpyBackend
 from eardrop.gguf import BlockFormat, GgufTensor
 from eardrop.knobs import JIT, THREADS
@@ -63,6 +64,11 @@ class Matrix:
     def nbytes(self) -> int:
         """Of its blocks."""
         return self.tensor.nbytes
+
+    @property
+    def unpacking(self) -> Unpacking | None:
+        """How its blocks are unpacked; None of plain numbers."""
+        return unpacking(self.format.name, self.shape[1])
 
     def __len__(self) -> int:
         return self.tensor.shape[0]
@@ -113,36 +119,38 @@ class _Product:
 
     backend: "CpuBackend"
     w: Matrix
-    inputs: tuple[Any, ...]
+    x: Floats
     shift: Floats
     y: Floats
 
     def exact(self, first: int, end: int, low: int, high: int) -> None:
         """Rows first … end of x with weight rows low … high."""
-        if high <= low:
+        if high <= low or end <= first:
             return
-        plain = PLAIN.get(self.w.format.name)
+        plain, way = PLAIN.get(self.w.format.name), self.w.unpacking
+        x = self.backend._quantised_as(layout(way), self.x) if way else self.x
         for together in self.backend.together:
             count = (end - first) // together * together
             if count:
-                kernel = kernels.plain(plain, together) if plain else kernels.blocked(self.w.format.name, together)
-                self._run(kernel, first, count, low, high - low, 1)
+                kernel = linear.blocked(way, together) if way else linear.plain(plain, together)
+                self._run(kernel, x, first, count, low, high - low, 1)
                 first += count
 
     def panels(self, rows: int, wide: int) -> None:
         """The first rows of x with the first weight rows, both whole panels and tiles."""
-        plain = PLAIN.get(self.w.format.name)
-        kernel = panels.plain(plain) if plain else panels.blocked(self.w.format.name)
-        self._run(kernel, 0, rows, 0, wide // panels.ROWS, panels.ROWS)
+        plain, way = PLAIN.get(self.w.format.name), self.w.unpacking
+        x = self.backend._quantised_as(panels.layout(way), self.x) if way else self.x
+        kernel = panels.blocked(way) if way else panels.plain(plain)
+        self._run(kernel, x, 0, rows, 0, wide // panels.ROWS, panels.ROWS)
 
-    def _run(self, kernel: Kernel, first: int, count: int, low: int, items: int, weight_rows: int) -> None:
+    def _run(self, kernel: Kernel, x: Any, first: int, count: int, low: int, items: int, weight_rows: int) -> None:
         """`items` items of `weight_rows` weight rows each, from row `low` on."""
         raw, (m, k) = self.w.tensor.raw, self.w.shape
         stride = raw.strides[0]
         arguments = [
             raw[low:],
             stride,
-            *self.inputs,
+            x,
             self.shift[low:],
             self.y[:, low:],
             k,
@@ -164,7 +172,7 @@ class CpuBackend(NumpyBackend):
         self._compiler = Compiler(self.target)
         self._team = Team(self._compiler, threads or usable_cores())
         self._recording: Recording | None = None
-        self._quantised: tuple[Floats | None, tuple[Any, ...]] = (None, ())
+        self._quantised: tuple[Floats | None, dict[Layout, Any]] = (None, {})
         for name in self.lacking:
             setattr(self, name, self._falling_back(OPS[name].reference))
 
@@ -180,8 +188,8 @@ class CpuBackend(NumpyBackend):
     def weight(self, tensor: GgufTensor) -> Any:
         """The tensor itself, where a kernel reads its format and width; else its values."""
         name, columns = tensor.format.name, tensor.shape[1]
-        step = UNPACKINGS[name].values if name in UNPACKINGS else kernels.LANES if name in PLAIN else 0
-        return Matrix(tensor) if step and columns % step == 0 else tensor.dequantize()
+        plain = name in PLAIN and columns % linear.LANES == 0
+        return Matrix(tensor) if plain or unpacking(name, columns) else tensor.dequantize()
 
     def download(self, x: Any) -> npt.NDArray[Any]:
         """The array itself; of a weight its values."""
@@ -194,7 +202,7 @@ class CpuBackend(NumpyBackend):
         rows, (m, k) = len(x), w.shape
         y = np.empty((rows, m), np.float32)
         shift = np.zeros(m, np.float32) if bias is None else bias
-        product = _Product(self, w, self._inputs(self._contiguous(x), w.format), shift, y)
+        product = _Product(self, w, self._contiguous(x), shift, y)
         many, wide = 0, 0
         if rows > MOST_EXACT_ROWS and k % panels.STRETCH == 0:
             many, wide = rows // panels.TOGETHER * panels.TOGETHER, m // panels.ROWS * panels.ROWS
@@ -208,25 +216,25 @@ class CpuBackend(NumpyBackend):
         """Rows of x that share an unpacked group: as many as there are registers for."""
         return (8, 4, 2, 1) if self.target.registers >= 32 else (4, 2, 1)
 
-    def _inputs(self, x: Floats, format_: BlockFormat) -> tuple[Any, ...]:
-        """x as the format's kernel takes it; several weights in a row share what was quantised."""
-        if format_.name in PLAIN:
-            return (x,)
+    def _quantised_as(self, to: Layout, x: Floats) -> Any:
+        """x in bytes, laid out so; several weights in a row share what was quantised."""
         if self._quantised[0] is not x:
+            self._quantised = x, {}
+        known = self._quantised[1]
+        if to not in known:
             n, k = x.shape
-            parts = np.empty((n, k), np.int8), np.empty((n, k // 4), np.float32), np.empty((n, k // 4), np.int32)
-            blocks = k // kernels.BLOCK
-            self._run(kernels.quantise, [x, *parts, blocks, n], n * blocks, 64)
-            self._quantised = x, parts
-        return self._quantised[1]
+            spans = k // to.values
+            known[to] = aligned(n * spans * to.nbytes)
+            self._run(quantise(to), [x, known[to], n, spans], n * spans, max(1, 2048 // to.values))
+        return known[to]
 
     def embed(self, ids: Ints, w: Any) -> Floats:
         """Rows of the weight, expanded."""
         ids = self._contiguous(ids)
         if not isinstance(w, Matrix):
             return embed.embed(self._run, embed.plain(F32), ids, w, w.shape[1])
-        name, plain = w.format.name, PLAIN.get(w.format.name)
-        kernel = embed.plain(plain) if plain else embed.blocked(name)
+        way = w.unpacking
+        kernel = embed.blocked(way) if way else embed.plain(PLAIN[w.format.name])
         return embed.embed(self._run, kernel, ids, w.tensor.raw, w.shape[1])
 
     def layer_norm(self, x: Floats, weight: Floats, bias: Floats, epsilon: float) -> Floats:
@@ -306,18 +314,18 @@ class CpuBackend(NumpyBackend):
 
     def write(self, x: npt.NDArray[Any], values: npt.ArrayLike) -> None:
         """Overwrite in place."""
-        self._quantised = (None, ())
+        self._quantised = (None, {})
         x[...] = values
 
     def capture(self, step: Callable[..., Any], *slots: npt.NDArray[Any]) -> Callable[[], Any]:
         """Run once and record: kernels become programs, references calls between them."""
         self._recording = Recording(self._compiler, self._team)
-        self._quantised = (None, ())
+        self._quantised = (None, {})
         try:
             result = step(*slots)
             replay = self._recording.replay()
         finally:
-            self._recording, self._quantised = None, (None, ())
+            self._recording, self._quantised = None, (None, {})
 
         def again() -> Any:
             replay()

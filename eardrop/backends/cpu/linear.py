@@ -1,77 +1,83 @@
-"""Products with a weight as it lies in the file.
+"""Products with a weight as it lies in the file: the exact path.
 
-    quantise    each row of x once: bytes, a scale for 32 of them, and their sums in fours
-    product     one weight row after another is unpacked, sixty-four values at a time, and multiplied with some rows of
-                x together, until all rows of x are done and the weight row leaves the cache
-
-The exact path, and so far the only one: for each output the sums run over the groups in their order, in one register
-of sixteen lanes, which are added halves first. Neither the number of rows nor that of threads changes it, so a row
-among others has the bits of the row alone.
+One weight row after another is unpacked, a span at a time, and multiplied with some rows of x together, until all rows
+of x are done and the weight row leaves the cache. For each output the sums run over the spans in their order, in one
+register, whose lanes are added halves first. Neither the number of rows nor that of threads changes it, so a row among
+others has the bits of the row alone. Many rows are multiplied otherwise, in `panels.py`.
 """
 
 from functools import cache
 from typing import Any
 
 from eardrop.backends.cpu.flow import Kernel, Variable, kernel, loop
-from eardrop.backends.cpu.maths import dot4, fma, folded, larger, rounded, total, widened
-from eardrop.backends.cpu.operations import absolute, prefetch
-from eardrop.backends.cpu.types import F32, I8, I32, I64, PTR, U8, Type
-from eardrop.backends.cpu.unpack import GROUP, QUADS, UNPACKINGS, Group, Unpacking
-from eardrop.backends.cpu.vector import Value, const, zero
+from eardrop.backends.cpu.maths import dot4, fma, total, widened
+from eardrop.backends.cpu.operations import prefetch
+from eardrop.backends.cpu.quantise import Layout, layout
+from eardrop.backends.cpu.types import F32, I8, I32, I64, PTR, Type
+from eardrop.backends.cpu.unpack import QUAD, Group, Unpacking
+from eardrop.backends.cpu.vector import Value, zero
 
 AHEAD = 2048  # bytes that are fetched before they are needed: memory answers in some hundred cycles
-BLOCK = 32  # values of x with one scale
 LANES = 16
 SHAPE = {"bias": PTR, "y": PTR, "k": I64, "m": I64, "rows": I64, "first": I64, "n": I64}
 
 
-@kernel("quantise", x=PTR, q=PTR, scale=PTR, sums=PTR, blocks=I64, rows=I64)
-def quantise(p: Any, lo: Value, hi: Value) -> None:
-    """Items are the blocks of 32 float32 of `rows` rows: x ≈ scale · q, q in ±127.
-
-    The results lie group by group: the sixty-four values of the first group of all rows, then of the second. scale and
-    sums, the sum of q, are given for each quad of four values, four bytes each.
-    """
-    for i in loop(lo, hi):
-        x = p.x.load(F32 * BLOCK, i * (4 * BLOCK))
-        most = larger(folded(absolute(x), larger), 1e-30)
-        q = rounded(x * (const(F32, 127.0) / most)).to(I8)
-        row, block = i // p.blocks, i % p.blocks
-        at = ((block // 2 * p.rows + row) * 2 + block % 2) * BLOCK
-        p.q.store(q, at)
-        p.scale.store((most * (1 / 127)).spread(BLOCK // 4), at)
-        p.sums.store(dot4(const(U8 * BLOCK, 1), q, zero(I32 * (BLOCK // 4))), at)
-
-
 @cache
-def blocked(name: str, together: int) -> Kernel:
+def blocked(unpacking: Unpacking, together: int) -> Kernel:
     """Weight rows `lo` … `hi` of a block format with rows first … first + n of quantised x, `together` at a time."""
-    unpacking = UNPACKINGS[name]
+    to = layout(unpacking)
 
-    @kernel(f"linear_{name.lower()}_{together}", w=PTR, stride=I64, q=PTR, scale=PTR, sums=PTR, **SHAPE)
+    @kernel(f"linear_{to.name}_{together}", w=PTR, stride=I64, x=PTR, **SHAPE)
     def product(p: Any, lo: Value, hi: Value) -> None:
         for row in loop(lo, hi):
             for first in loop(p.first, p.first + p.n, together):
-                accs = [Variable(zero(F32 * LANES)) for _ in range(together)]
-                for at in loop(0, p.k, unpacking.values):
-                    block = p.w + row * p.stride + at // unpacking.values * unpacking.step
+                sums = [_Sum(unpacking, to) for _ in range(together)]
+                for span in loop(0, p.k // to.values):
+                    block = p.w + row * p.stride + span * unpacking.step
                     _fetch_ahead(block, unpacking.step)
-                    for number, group in enumerate(unpacking.groups(block)):
-                        here = ((at // GROUP + number) * p.rows + first) * GROUP
-                        for r, acc in enumerate(accs):
-                            acc.value = _grown(acc.value, group, unpacking, p, here + r * GROUP)
-                _finish(p, row, first, [acc.value for acc in accs])
+                    x = p.x + (span * p.rows + first) * to.nbytes
+                    lane = 0
+                    for group in unpacking.groups(block):
+                        for r, each in enumerate(sums):
+                            each.add(group, x + r * to.nbytes, lane)
+                        lane += group.scale.type.lanes
+                    if unpacking.minima:
+                        minima = unpacking.minima(block)
+                        for r, each in enumerate(sums):
+                            each.add_minima(minima, x + r * to.nbytes)
+                _finish(p, row, first, [each.total() for each in sums])
 
     return product
 
 
-def _grown(acc: Value, group: Group, unpacking: Unpacking, p: Any, at: Value) -> Value:
-    """acc + the products of a group with the sixty-four values of x that lie at `at`."""
-    scale, sums = p.scale.load(F32 * QUADS, at), p.sums.load(I32 * QUADS, at)
-    start = sums * -unpacking.offset if unpacking.offset else zero(I32 * QUADS)
-    products = dot4(group.q, p.q.load(I8 * GROUP, at), start).to(F32)
-    acc = fma(products, group.scale * scale, acc)
-    return acc if group.minimum is None else fma(sums.to(F32) * scale, group.minimum, acc)
+class _Sum:
+    """One output as it grows: Σ scale · x_scale · (whole numbers), and Σ minimum · (sum of x)."""
+
+    def __init__(self, unpacking: Unpacking, to: Layout) -> None:
+        self._to = to
+        lanes = len(unpacking.order[0][0])
+        self._products = Variable(zero(F32 * lanes))
+        self._minima = Variable(zero(F32 * to.sums)) if to.sums else None
+
+    def add(self, group: Group, x: Value, lane: int) -> None:
+        """The products of a group whose first lane is the `lane`-th of its span; x is that span of a row."""
+        to, lanes = self._to, group.scale.type.lanes
+        place, whole = lane * len(group.parts) * QUAD, zero(I32 * lanes)
+        if to.offset:
+            whole = x.load(whole.type, to.starts_at + 4 * lane)
+        for number, part in enumerate(group.parts):
+            whole = dot4(part, x.load(I8 * (QUAD * lanes), place + number * QUAD * lanes), whole)
+        scale = group.scale * x.load(F32 * lanes, to.scales_at + 4 * lane)
+        self._products.value = fma(whole.to(F32), scale, self._products.value)
+
+    def add_minima(self, minima: Value, x: Value) -> None:
+        """The minima of a span, each by the sum of the x that it belongs to."""
+        assert self._minima
+        self._minima.value = fma(minima, x.load(minima.type, self._to.sums_at), self._minima.value)
+
+    def total(self) -> Value:
+        """The output."""
+        return total(self._products.value) + total(self._minima.value) if self._minima else total(self._products.value)
 
 
 @cache
@@ -91,7 +97,7 @@ def plain(element: Type, together: int) -> Kernel:
                     for r, acc in enumerate(accs):
                         x = p.x.load(F32 * LANES, (at + p.k * (first + r)) * 4)
                         acc.value = fma(weights, x, acc.value)
-                _finish(p, row, first, [acc.value for acc in accs])
+                _finish(p, row, first, [total(acc.value) for acc in accs])
 
     return product
 
@@ -101,7 +107,7 @@ def _fetch_ahead(p: Value, nbytes: int) -> None:
         prefetch(p + (AHEAD + line))
 
 
-def _finish(p: Any, row: Value, first: Value, accs: list[Value]) -> None:
+def _finish(p: Any, row: Value, first: Value, sums: list[Value]) -> None:
     bias = p.bias.load(F32, row * 4)
-    for r, acc in enumerate(accs):
-        p.y.store(total(acc) + bias, (row + p.m * (first + r)) * 4)
+    for r, each in enumerate(sums):
+        p.y.store(each + bias, (row + p.m * (first + r)) * 4)

@@ -12,10 +12,11 @@ from typing import Any
 
 from eardrop.backends.cpu.flow import Kernel, Variable, kernel, loop, scratch
 from eardrop.backends.cpu.linear import SHAPE
-from eardrop.backends.cpu.maths import dot4, fma, smaller, total, widened
+from eardrop.backends.cpu.maths import dot4, fma, smaller, widened
 from eardrop.backends.cpu.operations import shuffle
+from eardrop.backends.cpu.quantise import Layout
 from eardrop.backends.cpu.types import F32, I8, I32, I64, PTR, U8, Type
-from eardrop.backends.cpu.unpack import GROUP, UNPACKINGS, Unpacking
+from eardrop.backends.cpu.unpack import QUAD, Unpacking, scatter
 from eardrop.backends.cpu.vector import Value, zero
 
 ROWS = 16  # of weights in a panel
@@ -36,11 +37,20 @@ def transposed(rows: list[Value]) -> list[Value]:
 
 
 @cache
-def blocked(name: str) -> Kernel:
-    """Panels `lo` … `hi` of a block format with rows first … first + n of quantised x; n a multiple of TOGETHER."""
-    unpacking = UNPACKINGS[name]
+def layout(unpacking: Unpacking) -> Layout:
+    """How x lies for panels of a format: bytes as they are, a lane for each unit."""
+    quads, unit = tuple(range(STRETCH // QUAD)), unpacking.unit // QUAD
+    units = tuple(quads[i : i + unit] for i in range(0, len(quads), unit))
+    sums = len(units) if unpacking.minima else 0
+    return Layout(f"panel_{unpacking.format.name.lower()}", STRETCH, quads, units, unpacking.offset, sums)
 
-    @kernel(f"panel_{name.lower()}", w=PTR, stride=I64, q=PTR, scale=PTR, sums=PTR, **SHAPE)
+
+@cache
+def blocked(unpacking: Unpacking) -> Kernel:
+    """Panels `lo` … `hi` of a block format with rows first … first + n of quantised x; n a multiple of TOGETHER."""
+    to = layout(unpacking)
+
+    @kernel(to.name, w=PTR, stride=I64, x=PTR, **SHAPE)
     def product(p: Any, lo: Value, hi: Value) -> None:
         panel = _Panel(unpacking)
         tile = scratch(COLUMNS * LINE)
@@ -48,10 +58,12 @@ def blocked(name: str) -> Kernel:
             for start in loop(p.first, p.first + p.n, COLUMNS):
                 end = smaller(start + COLUMNS, p.first + p.n)
                 _fill(tile, p.bias.load(F32 * ROWS, number * LINE), end - start)
-                for at in loop(0, p.k, STRETCH):
-                    panel.unpack(p.w + number * ROWS * p.stride + at // unpacking.values * unpacking.step, p.stride)
+                for stretch in loop(0, p.k // STRETCH):
+                    spans = stretch * (STRETCH // unpacking.values * unpacking.step)
+                    panel.unpack(p.w + number * ROWS * p.stride + spans, p.stride)
                     for first in loop(start, end, TOGETHER):
-                        panel.multiply(p, at, first, tile + (first - start) * LINE)
+                        x = p.x + (stretch * p.rows + first) * to.nbytes
+                        panel.multiply(x, tile + (first - start) * LINE)
                 _give(p, number, start, end, tile)
 
     return product
@@ -72,68 +84,66 @@ class _Panel:
     """Sixteen rows by a stretch, unpacked: quads of all rows side by side, a scale and a minimum for each unit."""
 
     def __init__(self, unpacking: Unpacking) -> None:
-        self.unpacking, self.units = unpacking, STRETCH // unpacking.unit
-        self.rows, self.quads = scratch(ROWS * STRETCH), scratch(ROWS * STRETCH)
-        self.scales, self.minima = scratch(self.units * LINE), scratch(self.units * LINE)
+        self._unpacking, self._to = unpacking, layout(unpacking)
+        self._rows, self._quads = scratch(ROWS * STRETCH), scratch(ROWS * STRETCH)
+        self._scales, self._minima = scratch(len(self._to.lanes) * LINE), scratch(self._to.sums * LINE)
 
     def unpack(self, w: Value, stride: Value) -> None:
         """Fill the panel from sixteen rows whose stretch begins at w."""
+        spans = STRETCH // self._unpacking.values
         for row in loop(0, ROWS):
-            for part in range(STRETCH // self.unpacking.values):
-                self._row(w + row * stride + part * self.unpacking.step, row, part * self.unpacking.values)
-        for group in loop(0, STRETCH // GROUP):
-            lines = [self.rows.load(I32 * ROWS, group * GROUP + row * STRETCH, align=LINE) for row in range(ROWS)]
+            for span in range(spans):
+                self._unpack_row(w + row * stride + span * self._unpacking.step, row, span)
+        for at in loop(0, STRETCH, LINE):
+            lines = [self._rows.load(I32 * ROWS, at + row * STRETCH, align=LINE) for row in range(ROWS)]
             for quad, line in enumerate(transposed(lines)):
-                self.quads.store(line, group * (ROWS * GROUP) + quad * LINE, align=LINE)
+                self._quads.store(line, at * ROWS + quad * LINE, align=LINE)
 
-    def _row(self, block: Value, row: Value, at: int) -> None:
-        """One row's groups, as they lie; its scales and minima into the columns of theirs."""
-        step = self.unpacking.unit // 4  # lanes of a group that share a scale
-        for number, group in enumerate(self.unpacking.groups(block)):
-            self.rows.store(group.q, row * STRETCH + (at + number * GROUP), align=LINE)
-            for lane in range(0, ROWS, step):
-                unit = (at + number * GROUP) // self.unpacking.unit + lane // step
-                self.scales.store(group.scale.lanes(lane), row * 4 + unit * LINE)
-                if group.minimum is not None:
-                    self.minima.store(group.minimum.lanes(lane), row * 4 + unit * LINE)
+    def _unpack_row(self, block: Value, row: Value, span: int) -> None:
+        """One span of a row, its values in their order; its scales and minima into the columns of theirs."""
+        unpacking = self._unpacking
+        bytes_at, unit_at = span * unpacking.values, span * (unpacking.values // unpacking.unit)
+        for group, order in zip(unpacking.groups(block), unpacking.order, strict=True):
+            for part, quads in zip(group.parts, order, strict=True):
+                scatter(self._rows + (row * STRETCH + bytes_at), part, quads)
+            units = [quad * QUAD // unpacking.unit for quad in order[0]]
+            for unit in sorted(set(units)):
+                scale = group.scale.lanes(units.index(unit))
+                self._scales.store(scale, row * 4 + (unit_at + unit) * LINE)
+        if unpacking.minima:
+            minima = unpacking.minima(block)
+            for unit in range(minima.type.lanes):
+                self._minima.store(minima.lanes(unit), row * 4 + (unit_at + unit) * LINE)
 
-    def multiply(self, p: Any, at: Value, first: Value, tile: Value) -> None:
-        """Add the products with TOGETHER rows of x, from `first` on, to their lines of the tile."""
+    def multiply(self, x: Value, tile: Value) -> None:
+        """Add the products with TOGETHER rows of x, whose stretch begins at `x`, to their lines of the tile."""
+        to = self._to
         accs = [Variable(tile.load(F32 * ROWS, column * LINE, align=LINE)) for column in range(TOGETHER)]
-        unit = self.unpacking.unit
-        for u in loop(0, self.units):
-            here = at + u * unit  # the values of x that meet this unit
-            base = ((here // GROUP) * p.rows + first) * GROUP + here % GROUP
-            products = self._products(p, u, base)
-            scale = self.scales.load(F32 * ROWS, u * LINE, align=LINE)
+        for unit in loop(0, len(to.lanes)):
+            products = self._products(x, unit)
+            scale = self._scales.load(F32 * ROWS, unit * LINE, align=LINE)
+            minimum = self._minima.load(F32 * ROWS, unit * LINE, align=LINE) if to.sums else None
             for column, (acc, product) in enumerate(zip(accs, products, strict=True)):
-                x_scale = p.scale.load(F32, base + column * GROUP)
-                acc.value = fma(product.to(F32), scale * x_scale, acc.value)
-                if self._has_minima:
-                    sums = total(p.sums.load(I32 * (unit // 4), base + column * GROUP)).to(F32)
-                    acc.value = fma(self.minima.load(F32 * ROWS, u * LINE, align=LINE), sums * x_scale, acc.value)
+                here = x + (unit * 4 + column * to.nbytes)
+                acc.value = fma(product.to(F32), scale * here.load(F32, to.scales_at), acc.value)
+                if minimum is not None:
+                    acc.value = fma(minimum, here.load(F32, to.sums_at), acc.value)
         for column, acc in enumerate(accs):
             tile.store(acc.value, column * LINE, align=LINE)
 
-    def _products(self, p: Any, u: Value, base: Value) -> list[Value]:
+    def _products(self, x: Value, unit: Value) -> list[Value]:
         """The whole-number products of a unit with each of TOGETHER rows."""
-        unit, offset = self.unpacking.unit, self.unpacking.offset
-        sums = []
-        for column in range(TOGETHER):
-            start = zero(I32)
-            if offset:
-                start = total(p.sums.load(I32 * (unit // 4), base + column * GROUP)) * -offset
-            sums.append(start.spread(ROWS))
-        for quad in range(unit // 4):
-            weights = self.quads.load(U8 * LINE, u * (unit * ROWS) + quad * LINE, align=LINE)
+        to, size = self._to, self._unpacking.unit
+        sums = [zero(I32 * ROWS)] * TOGETHER
+        if to.offset:
+            starts = (x.load(I32, unit * 4 + (to.starts_at + column * to.nbytes)) for column in range(TOGETHER))
+            sums = [start.spread(ROWS) for start in starts]
+        for quad in range(0, size, QUAD):
+            weights = self._quads.load(U8 * LINE, unit * (size * ROWS) + quad * ROWS, align=LINE)
             for column in range(TOGETHER):
-                x = p.q.load(I32, base + (column * GROUP + quad * 4)).spread(ROWS).bits(I8 * LINE)
-                sums[column] = dot4(weights, x, sums[column])
+                four = x.load(I32, unit * size + (column * to.nbytes + quad)).spread(ROWS).bits(I8 * LINE)
+                sums[column] = dot4(weights, four, sums[column])
         return sums
-
-    @property
-    def _has_minima(self) -> bool:
-        return self.unpacking.format.name in ("Q4_1", "Q5_1", "Q2_K", "Q4_K", "Q5_K")
 
 
 @cache
