@@ -17,9 +17,7 @@ from eardrop.backends.cpu import (
     attention,
     conv2d,
     embed,
-    linear,
     norms,
-    panels,
     pick,
     pointwise,
     rel_attention,
@@ -28,50 +26,16 @@ from eardrop.backends.cpu import (
 )
 from eardrop.backends.cpu.compiler import Compiler
 from eardrop.backends.cpu.flow import Kernel
-from eardrop.backends.cpu.quantise import Layout, layout, quantise
+from eardrop.backends.cpu.products import PLAIN, Matrix, Products, readable
 from eardrop.backends.cpu.running import Floats, Ints
 from eardrop.backends.cpu.target import Target, chosen
-from eardrop.backends.cpu.team import Program, Team, aligned, word
-from eardrop.backends.cpu.types import BF16, F16, F32
-from eardrop.backends.cpu.unpack import UNPACKINGS, Unpacking, unpacking
+from eardrop.backends.cpu.team import Program, Team, word
+from eardrop.backends.cpu.types import F32
+from eardrop.backends.cpu.unpack import UNPACKINGS
 from eardrop.backends.numpy import NumpyBackend
 from eardrop.gguf import BlockFormat, GgufTensor
 from eardrop.knobs import JIT, THREADS
 from eardrop.ops import OPS, Arithmetic, outputs
-
-PLAIN = {"F32": F32, "F16": F16, "BF16": BF16}
-CHUNK_BYTES = 1 << 16  # of weights that a thread takes at a time
-MOST_EXACT_ROWS = 16  # more are multiplied panel by panel
-
-
-@dataclass(frozen=True, eq=False)
-class Matrix:
-    """A weight (M, K) as it lies in the file."""
-
-    tensor: GgufTensor
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(M, K)."""
-        return self.tensor.shape
-
-    @property
-    def format(self) -> BlockFormat:
-        """Of its blocks."""
-        return self.tensor.format
-
-    @property
-    def nbytes(self) -> int:
-        """Of its blocks."""
-        return self.tensor.nbytes
-
-    @property
-    def unpacking(self) -> Unpacking | None:
-        """How its blocks are unpacked; None of plain numbers."""
-        return unpacking(self.format.name, self.shape[1])
-
-    def __len__(self) -> int:
-        return self.tensor.shape[0]
 
 
 @dataclass
@@ -113,66 +77,20 @@ class Recording:
         return run
 
 
-@dataclass(frozen=True)
-class _Product:
-    """One call of `linear`, cut into kernels."""
-
-    backend: "CpuBackend"
-    w: Matrix
-    x: Floats
-    shift: Floats
-    y: Floats
-
-    def exact(self, first: int, end: int, low: int, high: int) -> None:
-        """Rows first … end of x with weight rows low … high."""
-        if high <= low or end <= first:
-            return
-        plain, way = PLAIN.get(self.w.format.name), self.w.unpacking
-        x = self.backend._quantised_as(layout(way), self.x) if way else self.x
-        for together in self.backend.together:
-            count = (end - first) // together * together
-            if count:
-                kernel = linear.blocked(way, together) if way else linear.plain(plain, together)
-                self._run(kernel, x, first, count, low, high - low, 1)
-                first += count
-
-    def panels(self, rows: int, wide: int) -> None:
-        """The first rows of x with the first weight rows, both whole panels and tiles."""
-        plain, way = PLAIN.get(self.w.format.name), self.w.unpacking
-        x = self.backend._quantised_as(panels.layout(way), self.x) if way else self.x
-        kernel = panels.blocked(way) if way else panels.plain(plain)
-        self._run(kernel, x, 0, rows, 0, wide // panels.ROWS, panels.ROWS)
-
-    def _run(self, kernel: Kernel, x: Any, first: int, count: int, low: int, items: int, weight_rows: int) -> None:
-        """`items` items of `weight_rows` weight rows each, from row `low` on."""
-        raw, (m, k) = self.w.tensor.raw, self.w.shape
-        stride = raw.strides[0]
-        arguments = [
-            raw[low:],
-            stride,
-            x,
-            self.shift[low:],
-            self.y[:, low:],
-            k,
-            m,
-            len(self.y),
-            first,
-            count,
-        ]
-        self.backend._run(kernel, arguments, items, CHUNK_BYTES // (stride * weight_rows))
-
-
 class CpuBackend(NumpyBackend):
     """Kernels of this package; arrays are NumPy's, weights stay in their file."""
 
     name = "cpu"
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, precision: str = "float32") -> None:
         self.target: Target = chosen()
         self._compiler = Compiler(self.target)
-        self._team = Team(self._compiler, threads or usable_cores())
+        self.threads = threads or usable_cores()
+        self._team = Team(self._compiler, self.threads)
         self._recording: Recording | None = None
-        self._quantised: tuple[Floats | None, dict[Layout, Any]] = (None, {})
+        self._products = Products(
+            self._run, self.target, self.threads, precision == "bf16" and self.target.has("dot_bf16")
+        )
         for name in self.lacking:
             setattr(self, name, self._falling_back(OPS[name].reference))
 
@@ -187,9 +105,7 @@ class CpuBackend(NumpyBackend):
 
     def weight(self, tensor: GgufTensor) -> Any:
         """The tensor itself, where a kernel reads its format and width; else its values."""
-        name, columns = tensor.format.name, tensor.shape[1]
-        plain = name in PLAIN and columns % linear.LANES == 0
-        return Matrix(tensor) if plain or unpacking(name, columns) else tensor.dequantize()
+        return Matrix(tensor) if readable(tensor) else tensor.dequantize()
 
     def download(self, x: Any) -> npt.NDArray[Any]:
         """The array itself; of a weight its values."""
@@ -199,34 +115,7 @@ class CpuBackend(NumpyBackend):
         """x · wᵀ + bias; up to MOST_EXACT_ROWS rows have the bits they would have alone."""
         if not isinstance(w, Matrix):
             return np.asarray(self._fall_back(NumpyBackend.linear, x, w, bias))
-        rows, (m, k) = len(x), w.shape
-        y = np.empty((rows, m), np.float32)
-        shift = np.zeros(m, np.float32) if bias is None else bias
-        product = _Product(self, w, self._contiguous(x), shift, y)
-        many, wide = 0, 0
-        if rows > MOST_EXACT_ROWS and k % panels.STRETCH == 0:
-            many, wide = rows // panels.TOGETHER * panels.TOGETHER, m // panels.ROWS * panels.ROWS
-            product.panels(many, wide)
-        product.exact(0, many, wide, m)  # weight rows that fill no panel
-        product.exact(many, rows, 0, m)  # rows of x that fill no tile
-        return y
-
-    @property
-    def together(self) -> tuple[int, ...]:
-        """Rows of x that share an unpacked group: as many as there are registers for."""
-        return (8, 4, 2, 1) if self.target.registers >= 32 else (4, 2, 1)
-
-    def _quantised_as(self, to: Layout, x: Floats) -> Any:
-        """x in bytes, laid out so; several weights in a row share what was quantised."""
-        if self._quantised[0] is not x:
-            self._quantised = x, {}
-        known = self._quantised[1]
-        if to not in known:
-            n, k = x.shape
-            spans = k // to.values
-            known[to] = aligned(n * spans * to.nbytes)
-            self._run(quantise(to), [x, known[to], n, spans], n * spans, max(1, 2048 // to.values))
-        return known[to]
+        return self._products.linear(self._contiguous(x), w, bias)
 
     def embed(self, ids: Ints, w: Any) -> Floats:
         """Rows of the weight, expanded."""
@@ -314,18 +203,19 @@ class CpuBackend(NumpyBackend):
 
     def write(self, x: npt.NDArray[Any], values: npt.ArrayLike) -> None:
         """Overwrite in place."""
-        self._quantised = (None, {})
+        self._products.forget()
         x[...] = values
 
     def capture(self, step: Callable[..., Any], *slots: npt.NDArray[Any]) -> Callable[[], Any]:
         """Run once and record: kernels become programs, references calls between them."""
         self._recording = Recording(self._compiler, self._team)
-        self._quantised = (None, {})
+        self._products.forget()
         try:
             result = step(*slots)
             replay = self._recording.replay()
         finally:
-            self._recording, self._quantised = None, (None, {})
+            self._recording = None
+            self._products.forget()
 
         def again() -> Any:
             replay()

@@ -3,9 +3,8 @@
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from eardrop.backends.cpu.flow import Kernel, kernel, loop
+from eardrop.backends.cpu.rooms import empty
 from eardrop.backends.cpu.running import Floats, Ints, Run
 from eardrop.backends.cpu.strips import strips
 from eardrop.backends.cpu.types import F32, I32, I64, PTR, Type
@@ -58,6 +57,6 @@ def plain(element: Type) -> Kernel:
 def embed(run: Run, kernel_: Kernel, ids: Ints, w: Any, columns: int) -> Floats:
     """As the operation of this name, of rows that lie `w.strides[0]` bytes apart."""
     assert not len(ids) or 0 <= ids.min() <= ids.max() < len(w), "an id beyond the vocabulary"
-    y = np.empty((len(ids), columns), np.float32)
+    y = empty((len(ids), columns))
     run(kernel_, [y, ids, w, w.strides[0], columns], len(ids), 8)
     return y

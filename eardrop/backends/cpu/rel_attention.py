@@ -18,6 +18,7 @@ import numpy as np
 from eardrop.backends.cpu.flow import Kernel, Variable, kernel, loop, scratch
 from eardrop.backends.cpu.maths import exp, fma, folded, larger, smaller, total
 from eardrop.backends.cpu.panels import transposed
+from eardrop.backends.cpu.rooms import empty
 from eardrop.backends.cpu.running import Floats, Ints, Run
 from eardrop.backends.cpu.strips import LANES, strips
 from eardrop.backends.cpu.types import F32, I32, I64, PTR
@@ -193,9 +194,9 @@ def _product(
                 factor = (row + c * FLOAT).load(F32)
                 for acc, line in zip(sums, ours, strict=True):
                     acc.value = fma(line, factor, acc.value)
-        for row, sums in zip(out, accs, strict=True):
-            for line, acc in zip(some, sums, strict=True):
-                row.store(acc.value, LINE * line)
+        for place, sums in zip(out, accs, strict=True):
+            for number, acc in zip(some, sums, strict=True):
+                place.store(acc.value, LINE * number)
 
 
 def _blocks(offsets: Ints) -> Ints:
@@ -210,7 +211,7 @@ def rel_attention(
 ) -> Floats:
     """As the operation of this name."""
     heads, d = q.shape[1:]
-    out, blocks = np.empty(q.shape, np.float32), _blocks(offsets)
+    out, blocks = empty(q.shape), _blocks(offsets)
     arguments = [out, q, k, v, p, bias_u, bias_v, blocks, heads, len(blocks), len(p) // 2, d**-0.5]
     run(attend(d), arguments, heads * len(blocks), 1)
     return out

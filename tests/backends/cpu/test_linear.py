@@ -43,9 +43,12 @@ def test_every_processor_gives_what_the_reference_means(backend: CpuBackend) -> 
         assert difference(got, expected, tolerance) is None, case.label
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_a_row_among_others_has_the_bits_of_the_row_alone(backend: CpuBackend, name: str) -> None:
-    w, x = backend.weight(weight(name)), inputs(MOST_EXACT_ROWS)
+WAYS = [(name, 512) for name in FORMATS] + [(name, 320) for name, ways in UNPACKINGS.items() if ways[-1].values == 64]
+
+
+@pytest.mark.parametrize(("name", "columns"), WAYS)
+def test_a_row_among_others_has_the_bits_of_the_row_alone(backend: CpuBackend, name: str, columns: int) -> None:
+    w, x = backend.weight(weight(name, 37, columns)), inputs(MOST_EXACT_ROWS, columns)
     alone = np.concatenate([backend.linear(x[i : i + 1], w) for i in range(MOST_EXACT_ROWS)])
     for rows in (2, 3, 5, 8, 15, MOST_EXACT_ROWS):
         np.testing.assert_array_equal(backend.linear(x[:rows], w), alone[:rows])
@@ -62,11 +65,11 @@ def test_the_number_of_threads_changes_no_bit(name: str) -> None:
     assert np.array_equal(results[0], results[2])
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(("name", "columns"), [(name, columns - 256) for name, columns in WAYS])
 def test_compiled_and_interpreted_kernels_agree_bit_for_bit(
-    backend: CpuBackend, name: str, monkeypatch: pytest.MonkeyPatch
+    backend: CpuBackend, name: str, columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    w, x = backend.weight(weight(name, 3, 256)), inputs(3, 256)
+    w, x = backend.weight(weight(name, 3, columns)), inputs(3, columns)
     compiled = backend.linear(x, w)
     backend.write(np.zeros(1), 0)  # forget what was quantised
     monkeypatch.setenv("EARDROP_JIT", "0")
