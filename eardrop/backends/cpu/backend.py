@@ -228,9 +228,7 @@ class CpuBackend(NumpyBackend):
         if JIT.read() == "0":
             self._fall_back(partial(_interpreted, kernel, arguments, items, self.target))
             return
-        once = Program()
-        once.add(kernel, arguments, items, chunk)
-        self._team.run(once.freeze(self._compiler))
+        self._team.call(kernel, arguments, items, chunk)
         if self._recording:
             self._recording.program().add(kernel, arguments, items, chunk)
 

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from eardrop.backends.cpu.flow import Kernel, Variable, kernel, loop
-from eardrop.backends.cpu.maths import dot4, fma, total, widened
+from eardrop.backends.cpu.maths import dot4, fma, smaller, total, widened
 from eardrop.backends.cpu.operations import prefetch
 from eardrop.backends.cpu.quantise import Layout, layout
 from eardrop.backends.cpu.types import F32, I8, I32, I64, PTR, Type
@@ -24,56 +24,77 @@ SHAPE = {"bias": PTR, "y": PTR, "k": I64, "m": I64, "rows": I64, "first": I64, "
 
 @cache
 def blocked(unpacking: Unpacking, together: int) -> Kernel:
-    """Weight rows `lo` … `hi` of a block format with rows first … first + n of quantised x, `together` at a time."""
-    to = layout(unpacking)
+    """Weight rows `lo` … `hi` of a block format with rows first … first + n of quantised x, `together` at a time.
+
+    Where several rows of x are multiplied, so are two weight rows: what is loaded of x serves both.
+    """
+    to, height = layout(unpacking), 2 if together > 2 else 1
 
     @kernel(f"linear_{to.name}_{together}", w=PTR, stride=I64, x=PTR, **SHAPE)
     def product(p: Any, lo: Value, hi: Value) -> None:
-        for row in loop(lo, hi):
+        for row in loop(lo, hi, height):
+            rows = [row, *(smaller(row + i, hi - 1) for i in range(1, height))]  # at an odd end the last one, again
             for first in loop(p.first, p.first + p.n, together):
-                sums = [_Sum(unpacking, to) for _ in range(together)]
+                sums = [[_Sum(unpacking, to) for _ in range(together)] for _ in rows]
                 for span in loop(0, p.k // to.values):
-                    block = p.w + row * p.stride + span * unpacking.step
-                    _fetch_ahead(block, unpacking.step)
                     x = p.x + (span * p.rows + first) * to.nbytes
-                    lane = 0
-                    for group in unpacking.groups(block):
-                        for r, each in enumerate(sums):
-                            each.add(group, x + r * to.nbytes, lane)
-                        lane += group.scale.type.lanes
-                    if unpacking.minima:
-                        minima = unpacking.minima(block)
-                        for r, each in enumerate(sums):
-                            each.add_minima(minima, x + r * to.nbytes)
-                _finish(p, row, first, [each.total() for each in sums])
+                    blocks = [p.w + each * p.stride + span * unpacking.step for each in rows]
+                    _add_span(unpacking, to, blocks, [x + r * to.nbytes for r in range(together)], sums)
+                for each, outputs in zip(rows, sums, strict=True):
+                    _finish(p, each, first, [output.total() for output in outputs])
 
     return product
+
+
+def _add_span(
+    unpacking: Unpacking, to: Layout, blocks: list[Value], spans: list[Value], sums: list[list["_Sum"]]
+) -> None:
+    """Add the products of a span of each weight row with that of each row of x."""
+    for block in blocks:
+        _fetch_ahead(block, unpacking.step)
+    lane = 0
+    for groups in zip(*(unpacking.groups(block) for block in blocks), strict=True):
+        for r, span in enumerate(spans):
+            part = _Part(to, span, lane, groups[0])
+            for group, outputs in zip(groups, sums, strict=True):
+                outputs[r].add(group, part)
+        lane += groups[0].scale.type.lanes
+    if unpacking.minima:
+        for block, outputs in zip(blocks, sums, strict=True):
+            minima = unpacking.minima(block)
+            for span, output in zip(spans, outputs, strict=True):
+                output.add_minima(minima, span.load(minima.type, to.sums_at))
+
+
+class _Part:
+    """What a group is multiplied with: bytes of x, their scales, and where the sums start."""
+
+    def __init__(self, to: Layout, span: Value, lane: int, group: Group) -> None:
+        lanes, parts = group.scale.type.lanes, len(group.parts)
+        size = QUAD * lanes
+        self.start = span.load(I32 * lanes, to.starts_at + 4 * lane) if to.offset else zero(I32 * lanes)
+        self.q = [span.load(I8 * size, (lane * parts * QUAD) + number * size) for number in range(parts)]
+        self.scale = span.load(F32 * lanes, to.scales_at + 4 * lane)
 
 
 class _Sum:
     """One output as it grows: Σ scale · x_scale · (whole numbers), and Σ minimum · (sum of x)."""
 
     def __init__(self, unpacking: Unpacking, to: Layout) -> None:
-        self._to = to
-        lanes = len(unpacking.order[0][0])
-        self._products = Variable(zero(F32 * lanes))
+        self._products = Variable(zero(F32 * len(unpacking.order[0][0])))
         self._minima = Variable(zero(F32 * to.sums)) if to.sums else None
 
-    def add(self, group: Group, x: Value, lane: int) -> None:
-        """The products of a group whose first lane is the `lane`-th of its span; x is that span of a row."""
-        to, lanes = self._to, group.scale.type.lanes
-        place, whole = lane * len(group.parts) * QUAD, zero(I32 * lanes)
-        if to.offset:
-            whole = x.load(whole.type, to.starts_at + 4 * lane)
-        for number, part in enumerate(group.parts):
-            whole = dot4(part, x.load(I8 * (QUAD * lanes), place + number * QUAD * lanes), whole)
-        scale = group.scale * x.load(F32 * lanes, to.scales_at + 4 * lane)
-        self._products.value = fma(whole.to(F32), scale, self._products.value)
+    def add(self, group: Group, x: _Part) -> None:
+        """The products of a group."""
+        whole = x.start
+        for part, q in zip(group.parts, x.q, strict=True):
+            whole = dot4(part, q, whole)
+        self._products.value = fma(whole.to(F32), group.scale * x.scale, self._products.value)
 
-    def add_minima(self, minima: Value, x: Value) -> None:
+    def add_minima(self, minima: Value, sums: Value) -> None:
         """The minima of a span, each by the sum of the x that it belongs to."""
         assert self._minima
-        self._minima.value = fma(minima, x.load(minima.type, self._to.sums_at), self._minima.value)
+        self._minima.value = fma(minima, sums, self._minima.value)
 
     def total(self) -> Value:
         """The output."""

@@ -54,7 +54,7 @@ def test_products_use_the_processors_instructions_and_call_nothing(row: Target) 
     ways = [way for each in UNPACKINGS.values() for way in each]
     kernels = [kernel for way in ways for kernel in (linear.blocked(way, 4), quantise(layout(way)))]
     kernels += [linear.plain(element, 4) for element in (F32, F16, BF16)]
-    kernels += [panels.plain(F16), *(panels.blocked(way) for way in UNPACKINGS["Q4_K"])]
+    kernels += [panels.plain(F16).product, *(panels.blocked(way).product for way in UNPACKINGS["Q4_K"])]
     text = target_machine(row).emit_assembly(compiled(kernels, row))
     assert ("\tsdot\t" in text) == row.has("dot_i8_i8")
     assert "\tfmla\t" in text

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from eardrop.backends.cpu.backend import MOST_EXACT_ROWS, CpuBackend
+from eardrop.backends.cpu.backend import CpuBackend
+from eardrop.backends.cpu.products import MOST_EXACT_ROWS
 from eardrop.backends.cpu.target import runnable
 from eardrop.backends.cpu.unpack import UNPACKINGS
 from eardrop.backends.numpy import NumpyBackend
@@ -13,6 +14,7 @@ from eardrop.gguf import GgufTensor
 from eardrop.ops import OPS
 from eardrop.ops.check import arithmetic_of, difference, meant, placed
 from eardrop.ops.linear import random_weight
+from tests.backends.cpu.poison import poison_results
 
 FORMATS = ("F32", "F16", "BF16", *UNPACKINGS)
 LINEAR = OPS["linear"]
@@ -79,9 +81,7 @@ def test_compiled_and_interpreted_kernels_agree_bit_for_bit(
 @pytest.mark.parametrize("rows", [1, 2, 15, 17, 63, 129, 1000])
 @pytest.mark.parametrize("count", [2, 25])
 def test_every_output_is_written(backend: CpuBackend, rows: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        np, "empty", lambda shape, dtype=float: np.full(shape, np.nan if dtype == np.float32 else 77, dtype)
-    )
+    poison_results(monkeypatch)
     for name in ("F16", "Q8_0"):
         w = weight(name, rows, 256)
         got = backend.linear(inputs(count, 256), backend.weight(w))
@@ -108,6 +108,17 @@ def test_compiled_and_interpreted_panels_agree_bit_for_bit(name: str, monkeypatc
     compiled = backend.linear(x, w)
     monkeypatch.setenv("EARDROP_JIT", "0")
     np.testing.assert_array_equal(backend.linear(x.copy(), w), compiled)
+
+
+@pytest.mark.parametrize("name", ["F32", "F16", "BF16"])
+def test_bfloat16_arithmetic_is_asked_for_and_rounds_to_eight_bits(name: str) -> None:
+    w, x = weight(name, 40, 512), inputs(30)
+    plain, rounding = CpuBackend(2), CpuBackend(2, precision="bf16")
+    expected, got = plain.linear(x, plain.weight(w)), rounding.linear(x, rounding.weight(w))
+    if plain.target.has("dot_bf16"):
+        assert not np.array_equal(got, expected)
+    np.testing.assert_allclose(got, expected, atol=2**-8 * np.abs(expected).max())
+    np.testing.assert_array_equal(rounding.linear(x[:3], rounding.weight(w)), plain.linear(x[:3], plain.weight(w)))
 
 
 def test_nothing_is_multiplied_with_no_rows(backend: CpuBackend) -> None:
