@@ -3,9 +3,13 @@
 A successor enters as another row and its own equations, not as branches.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from eardrop.audio.log_mel import LFM2, MelConfig
+
+_JAPANESE = re.compile(r"(?<![A-Za-z])(JP|Japanese)(?![A-Za-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -14,12 +18,23 @@ class Architecture:
 
     name: str
     front_end: MelConfig
-    system_prompt: str  # what makes it transcribe
+    prompts: Mapping[str, str]  # language → the system's turn that makes it transcribe; the first is the usual one
     ends_text: tuple[str, ...]  # control tokens with which it leaves text, besides the vocabulary's own ends
     least_seconds: float  # shorter audio holds no word: transcribed as nothing
     most_seconds: float  # of one window
     tokens_per_second: float  # more text than that is no transcript: the limit of a window
     tokens_beside: int  # allowed on top, for the shortest clips
+
+    def languages(self, facts: Mapping[str, object], file: str) -> tuple[str, ...]:
+        """The languages that a text model writes, its own first: its names say so, then `general.languages`.
+
+        The published Japanese files differ from the English ones in their weights and in a JP in their names.
+        """
+        names = [file, *(facts.get(f"general.{key}") for key in ("name", "basename", "finetune"))]
+        named = ("ja",) if any(isinstance(name, str) and _JAPANESE.search(name) for name in names) else ()
+        listed = facts.get("general.languages")
+        told = tuple(code for code in self.prompts if isinstance(listed, list) and code in listed)
+        return tuple(dict.fromkeys((*named, *told))) or tuple(self.prompts)[:1]
 
     def token_limit(self, seconds: float) -> int:
         """The most tokens that a transcript of so much audio may have."""
@@ -29,7 +44,7 @@ class Architecture:
 LFM2_AUDIO = Architecture(
     name="LFM2-Audio",
     front_end=LFM2,
-    system_prompt="Perform ASR.",
+    prompts={"en": "Perform ASR.", "ja": "Perform ASR in japanese."},  # the model cards' words
     ends_text=("<|audio_start|>",),  # it wants to speak now (spec §8.2)
     least_seconds=0.02,
     most_seconds=327.84,  # llama.cpp's limit for these files: 2 · 16,392 + 1 mel frames (golden README)

@@ -13,7 +13,9 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import TracebackType
+from typing import TypeAlias
 
 import numpy as np
 
@@ -25,13 +27,13 @@ from eardrop.gguf import GgufFile
 from eardrop.model.conformer import encode
 from eardrop.model.decoder import embed
 from eardrop.model.weights import Decoder, Encoder
-from eardrop.ops import Array, Float32, spans
+from eardrop.ops import Array, Float32, Int32, spans
 from eardrop.ops.backend import Backend
 from eardrop.search import Batch, Choice, Finish, Greedy, Mask, Search, Stop, Task
 from eardrop.stages import stage
 from eardrop.text import Media, Part, Tokenizer
 
-PATIENCE_SECONDS = 2.0  # with a step that is under way when an engine is closed; the thread is a daemon
+PATIENCE_SECONDS = 0.05  # with what can't be stopped, log-mel and compiling, when an engine is closed
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Model:
     backend: Backend
     files: tuple[GgufFile, ...] = ()
     architecture: Architecture = LFM2_AUDIO
+    languages: tuple[str, ...] = ("en",)  # it writes, its own first
+    demonstration: bool = False  # the pair that ships: small, to show how things go
 
     @property
     def front_end(self) -> MelConfig:
@@ -81,14 +85,18 @@ class Request:
     dialect: Dialect = REFERENCE
 
 
-class Handle(Iterator[Token]):
-    """An answer as it comes: iterate its tokens; `finish` says why it ended. Errors are raised where one iterates."""
+_Said: TypeAlias = "queue.SimpleQueue[Token | Finish | BaseException]"
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._said: queue.SimpleQueue[Token | Finish | BaseException] = queue.SimpleQueue()
+
+class Handle(Iterator[Token]):
+    """An answer as it comes: iterate its tokens; `finish` says why it ended. Errors are raised where one iterates.
+
+    Whoever holds a handle holds its engine: that isn't closed for want of anyone who knows it.
+    """
+
+    def __init__(self, engine: "Engine", task: Task, said: _Said) -> None:
+        self._engine, self._task, self._said = engine, task, said
         self._end: Finish | BaseException | None = None
-        self._task: Task | None = None
         self._process = os.getpid()
 
     @property
@@ -97,9 +105,12 @@ class Handle(Iterator[Token]):
         return self._end if isinstance(self._end, Finish) else None
 
     def cancel(self) -> None:
-        """Stop within one step; tokens said so far remain to be read."""
-        if self._task is not None:
-            self._task.cancelled = True
+        """End the answer now; tokens said so far remain to be read.
+
+        What is computed for it alone ends within a kernel; what others share goes on for them.
+        """
+        self._said.put(Finish.CANCELLED)  # first: what comes behind the end of an answer is not read
+        self._engine._batch.cancel(self._task)
 
     def __next__(self) -> Token:
         if self._end is None:
@@ -112,9 +123,10 @@ class Handle(Iterator[Token]):
             raise self._end
         raise StopIteration
 
-    def _say(self, choice: Choice) -> None:
-        piece = self._tokenizer.piece(choice.token)
-        self._said.put(Token(choice.token, piece, choice.logprob, choice.margin))
+
+def _say(tokenizer: Tokenizer, said: _Said, choice: Choice) -> None:
+    """A choice becomes a token of an answer. No method of `Handle`: the loop must not keep handles alive."""
+    said.put(Token(choice.token, tokenizer.piece(choice.token), choice.logprob, choice.margin))
 
 
 class Engine:
@@ -137,30 +149,38 @@ class Engine:
     def submit(self, request: Request) -> Handle:
         """Ask; the request joins the others at the next step. Raises what can be known at once."""
         self._check_alive()
-        places = sum(isinstance(part, Media) for part in request.prompt)
-        if places != len(request.audio):
-            raise OptionError(f"the prompt has {places} places for recordings, and {len(request.audio)} were given")
-        for audio in request.audio:
-            self._check_audio(audio)
-        handle = Handle(self.model.tokenizer)
+        self._check_prompt(request)
         stop = self.model.tokenizer.stop_tokens if request.stop is None else request.stop
-        handle._task = Task(
+        said: _Said = queue.SimpleQueue()
+        task = Task(
             request,
             request.search,
             Stop(stop, request.limit),
-            handle._say,
-            handle._said.put,
+            partial(_say, self.model.tokenizer, said),
+            said.put,
             request.allowed,
         )
-        self._batch.submit(handle._task)
-        return handle
+        self._batch.submit(task)
+        return Handle(self, task, said)
+
+    def _check_prompt(self, request: Request) -> None:
+        if request.limit is not None and request.limit < 0:
+            raise OptionError(f"the limit is {request.limit} tokens, expected 0 or more, or None for as many as fit")
+        places = sum(isinstance(part, Media) for part in request.prompt)
+        if places != len(request.audio):
+            raise OptionError(f"the prompt has {places} places for recordings, and {len(request.audio)} were given")
+        for part in request.prompt:
+            if not isinstance(part, Media):
+                self._check_ids(part)
+        for audio in request.audio:
+            self._check_audio(audio)
 
     def encode(self, samples: Float32, *, dialect: Dialect = REFERENCE) -> Float32:
         """Samples (N,), mono, 16 kHz → rows (R, n_embd) as the decoder reads them, one per 80 ms."""
         self._check_alive()
         self._check_audio(samples)
         model = self.model
-        rows = self._batch.call(lambda: model.backend.download(_encoded(model, [samples], dialect)[0])).result()
+        rows = self._batch.call(lambda: model.backend.download(_encoded(model, [samples], dialect)[0]))
         return np.array(rows, np.float32)
 
     def _check_alive(self) -> None:
@@ -169,6 +189,15 @@ class Engine:
             raise EngineClosed("the engine was closed; load the model again")
         for file in self.model.files:
             file.check_unchanged()
+
+    def _check_ids(self, ids: Int32) -> None:
+        if not isinstance(ids, np.ndarray) or ids.dtype != np.int32 or ids.ndim != 1:
+            found = f"{ids.dtype} {ids.shape}" if isinstance(ids, np.ndarray) else type(ids).__name__
+            raise OptionError(f"a part of the prompt is {found}, expected MEDIA or token ids (n,) of int32")
+        size = self.model.tokenizer.vocabulary_size
+        foreign = ids[(ids < 0) | (ids >= size)]
+        if foreign.size:
+            raise OptionError(f"the prompt holds token {foreign[0]}, and the vocabulary has 0 to {size - 1} alone")
 
     def _check_audio(self, audio: Float32) -> None:
         architecture, shape = self.model.architecture, self.model.encoder.shape

@@ -2,6 +2,7 @@
 
     EardropError               catch this to catch them all
      ├── ModelFileError        a model file is damaged, foreign or incomplete: fetch it again, or give another
+     ├── FetchError            a model couldn't be fetched: mend network, rights, disk or name, and ask again
      ├── AudioError            a recording can't be read or used: convert it, or give another
      │    └── AudioTooLong     … because it exceeds a limit: raise the limit, or cut it
      ├── OptionError           a wish that can't be met: change the option
@@ -27,6 +28,12 @@ class ModelFileError(EardropError):
     """A model file is damaged, foreign or incomplete; the message names the file and the key or tensor."""
 
     exit_code = 3
+
+
+class FetchError(EardropError):
+    """A model couldn't be fetched from the hub; the message says what stood in the way."""
+
+    exit_code = 7
 
 
 class AudioError(EardropError):

@@ -3,11 +3,12 @@
 import os
 from collections.abc import Callable
 
+from eardrop.architecture import LFM2_AUDIO
 from eardrop.backends import choose
 from eardrop.engine import Engine, Model
 from eardrop.errors import ModelFileError
 from eardrop.gguf import GgufFile, open_gguf
-from eardrop.hub import find_projector, find_text
+from eardrop.hub import find_projector, is_bundled, locate
 from eardrop.model.kinds import Kind, require
 from eardrop.model.shape import DecoderShape, EncoderShape, decoder_shape, encoder_shape
 from eardrop.model.weights import load_decoder, load_encoder
@@ -19,7 +20,7 @@ from eardrop.transcribe import Recognizer
 
 
 def load(
-    model: str | os.PathLike[str],
+    model: str | os.PathLike[str] | None = None,
     *,
     projector: str | os.PathLike[str] | None = None,
     backend: str = "auto",
@@ -30,7 +31,9 @@ def load(
 ) -> Recognizer:
     """A recogniser from a pair of GGUF files.
 
-    model      the text model, or a folder that holds the pair
+    model      the text model, or a folder that holds the pair; or a name on the hub, USER/REPO[@REVISION][:TYPE],
+               which is fetched unless it is in the cache; None: EARDROP_MODEL, else the default set with
+               `eardrop models use`, else the pair that ships
     projector  the projector (mmproj); None finds it beside the text model
     backend    "auto" or a name from `eardrop info`
     threads    that compute; None is one for each physical core this process may use
@@ -38,14 +41,15 @@ def load(
     streams    texts that are decoded at once
     progress   told the share of the tensors that are loaded, 0 to 1
 
-    Raises ModelFileError for files that are missing, damaged, or not what they should be.
+    Raises ModelFileError for files that are missing, damaged, or not what they should be, FetchError for a name that
+    can't be fetched.
     """
     chosen = choose(backend, threads=threads)
     return Recognizer(Engine(load_model(model, projector, chosen, progress), streams=streams, kv=kv))
 
 
 def load_model(
-    model: str | os.PathLike[str],
+    model: str | os.PathLike[str] | None,
     projector: str | os.PathLike[str] | None,
     backend: Backend,
     progress: Callable[[float], None] = lambda share: None,
@@ -55,11 +59,14 @@ def load_model(
         return _loaded(*_opened(model, projector), backend, progress)
 
 
-def _opened(model: str | os.PathLike[str], projector: str | os.PathLike[str] | None) -> tuple[GgufFile, GgufFile]:
+def _opened(
+    model: str | os.PathLike[str] | None, projector: str | os.PathLike[str] | None
+) -> tuple[GgufFile, GgufFile]:
     """The pair, each file what it should be; of what is no model at all no projector is looked for."""
-    text = open_gguf(find_text(model))
+    files = locate(model, projector)
+    text = open_gguf(files.text)
     require(text, Kind.TEXT)
-    audio = open_gguf(find_projector(text.path, projector))
+    audio = open_gguf(find_projector(text.path, files.projector))
     require(audio, Kind.PROJECTOR)
     return text, audio
 
@@ -69,15 +76,19 @@ def _loaded(text: GgufFile, audio: GgufFile, backend: Backend, progress: Callabl
     decoder, encoder = decoder_shape(text), encoder_shape(audio)
     tokenizer = Tokenizer.from_facts(text.facts, printable(str(text.path)))
     _check_match(text, audio, decoder, encoder, tokenizer)
-    told = _counted(progress, 9 * len(decoder.mixers) + 37 * encoder.layers + 23)
-    return Model(
+    told = _counted(progress, len(text.tensors) + len(audio.tensors))
+    model = Model(
         name=printable(text.path.name.removesuffix(".gguf")),
         tokenizer=tokenizer,
         encoder=load_encoder(audio, encoder, backend, told),
         decoder=load_decoder(text, decoder, backend, told),
         backend=backend,
         files=(text, audio),
+        languages=LFM2_AUDIO.languages(text.facts, text.path.name),
+        demonstration=is_bundled(text.path),
     )
+    progress(1.0)  # whatever a file holds besides
+    return model
 
 
 def _check_match(
@@ -97,12 +108,11 @@ def _check_match(
 
 
 def _counted(progress: Callable[[float], None], tensors: int) -> Callable[[str], None]:
-    """Names of tensors, as they are taken, into a share of all."""
-    taken = 0
+    """Names of tensors, as they are taken (some more than once), into a share of all."""
+    taken = set[str]()
 
     def told(name: str) -> None:
-        nonlocal taken
-        taken += 1
-        progress(min(1.0, taken / tensors))
+        taken.add(name)
+        progress(min(1.0, len(taken) / tensors))
 
     return told

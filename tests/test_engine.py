@@ -2,8 +2,11 @@
 
 import gc
 import os
+import signal
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +15,7 @@ import pytest
 from eardrop.backends import BACKENDS, observed
 from eardrop.backends.numpy import NumpyBackend
 from eardrop.dialect import LLAMA_CPP, REFERENCE
-from eardrop.engine import Engine, Request
+from eardrop.engine import Engine, Model, Request
 from eardrop.errors import AudioError, AudioTooLong, ContextFull, EngineClosed, ModelFileError, OptionError
 from eardrop.loading import load_model
 from eardrop.search import Finish, Greedy, Sample, Stop, Task
@@ -20,6 +23,9 @@ from eardrop.text import MEDIA, prompt
 from tests.pairs import pair, record, rewritten
 
 MODEL = load_model(*pair(), BACKENDS["numpy"].make())
+RUNNING = [name for name, choice in BACKENDS.items() if choice.missing() is None]
+
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture
@@ -39,6 +45,20 @@ def written(text: str, limit: int | None = 8, **more) -> Request:
 
 def ids(handle) -> list[int]:
     return [token.id for token in handle]
+
+
+@contextmanager
+def together(engine: Engine) -> Iterator[None]:
+    """What is submitted in the block is admitted at once."""
+    begun, done = threading.Event(), threading.Event()
+    errand = threading.Thread(target=engine._batch.call, args=[lambda: (begun.set(), done.wait())], daemon=True)
+    errand.start()
+    begun.wait()
+    try:
+        yield
+    finally:
+        done.set()
+        errand.join()
 
 
 def test_greedy_tokens_are_llama_cpps_up_to_the_first_near_tie(engine: Engine) -> None:
@@ -179,6 +199,11 @@ def test_steps_are_captured_anew_where_caches_moved() -> None:
         (Request([MEDIA], [[0.0, 1.0]]), OptionError, "a recording is list"),  # type: ignore[list-item]
         (Request([MEDIA], [np.full(16_000, np.nan, np.float32)]), AudioError, "NaN"),
         (Request([MEDIA], [np.full((3, 128), np.inf, np.float32)]), AudioError, "infinity"),
+        (Request([np.int32([3, 960])]), OptionError, "holds token 960, and the vocabulary has 0 to 959"),
+        (Request([np.int32([-1])]), OptionError, "holds token -1"),
+        (Request([np.int64([1])]), OptionError, "int64 (1,), expected MEDIA or token ids (n,) of int32"),
+        (Request([[1, 2]]), OptionError, "a part of the prompt is list"),  # type: ignore[list-item]
+        (Request([np.int32([1])], limit=-1), OptionError, "the limit is -1"),
     ],
 )
 def test_requests_that_cannot_be_are_refused_at_once(engine: Engine, request_: Request, error, words: str) -> None:
@@ -209,8 +234,16 @@ def test_an_error_while_decoding_reaches_its_caller_and_the_loop_goes_on() -> No
 
 
 def test_a_request_that_cannot_be_prepared_fails_alone(engine: Engine) -> None:
-    good, bad = written("hello"), Request([np.int32([99_999])], limit=3)
-    handles = [engine.submit(request) for request in (good, bad, good)]
+    good, bad, prepare = written("hello"), written("goodbye"), engine._batch.prepare
+
+    def failing(requests):
+        if bad in requests:
+            raise IndexError("a part that isn't there")
+        return prepare(requests)
+
+    engine._batch.prepare = failing
+    with together(engine):
+        handles = [engine.submit(request) for request in (good, bad, good)]
     expected = ids(handles[0])
     with pytest.raises(IndexError):
         ids(handles[1])
@@ -309,7 +342,7 @@ def test_a_request_that_comes_too_late_is_told_so() -> None:
     engine._batch.submit(late)
     assert isinstance(ended.__self__[0], EngineClosed)
     with pytest.raises(EngineClosed):
-        engine._batch.call(lambda: None).result(timeout=1)
+        engine._batch.call(lambda: None)
 
 
 def test_an_engine_that_everyone_forgot_stops_its_thread() -> None:
@@ -320,6 +353,129 @@ def test_an_engine_that_everyone_forgot_stops_its_thread() -> None:
     assert gone() is None
     thread.join(5)
     assert not thread.is_alive()
+
+
+def test_whoever_holds_an_answer_holds_its_engine() -> None:
+    handle = Engine(MODEL).submit(written("hello"))
+    gc.collect()
+    assert len(ids(handle)) == 8
+
+
+def test_an_answer_that_everyone_forgot_keeps_no_engine() -> None:
+    handle = Engine(MODEL).submit(written("hello", limit=None))
+    next(handle)
+    thread, gone = handle._engine._thread, weakref.ref(handle._engine)
+    del handle
+    gc.collect()
+    assert gone() is None
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def watched(model: Model, before) -> tuple[Model, list[str]]:
+    """The model, `before(name)` called as each operation begins, and the operations that have ended."""
+    ended: list[str] = []
+
+    def around(op, call, arguments):
+        before(op.name)
+        result = call(**arguments)
+        ended.append(op.name)
+        return result
+
+    return replace(model, backend=observed(model.backend, around)), ended
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_cancelled_at_any_operation_no_other_ends_and_the_next_answer_is_right(name: str) -> None:
+    submitted, handles, moment = threading.Event(), [], -1
+
+    def cancel(operation: str) -> None:
+        if len(ended) == moment:
+            submitted.wait()
+            handles[-1].cancel()
+
+    model, ended = watched(load_model(*pair(), BACKENDS[name].make()), cancel)
+    with Engine(model) as engine:
+        expected = ids(engine.submit(spoken("ms100", limit=2)))
+        for at in range(0, len(ended), 13):
+            ended.clear()
+            submitted.clear()
+            moment = at
+            handles.append(engine.submit(spoken("ms100", limit=2)))
+            submitted.set()
+            said = ids(handles[-1])
+            assert said == expected[: len(said)]
+            assert handles[-1].finish is Finish.CANCELLED
+            engine._batch.call(lambda: None)  # by then the loop has let go
+            assert len(ended) == at
+            moment = -1
+            assert ids(engine.submit(spoken("ms100", limit=2))) == expected
+
+
+def test_an_answer_is_cancelled_at_once_while_those_it_shares_work_with_go_on() -> None:
+    held, release, holding = threading.Event(), threading.Event(), False
+
+    def hold(operation: str) -> None:
+        if holding and operation == "rel_attention":
+            held.set()
+            release.wait()
+
+    model, _ = watched(MODEL, hold)
+    with Engine(model, streams=3) as engine:
+        expected = ids(engine.submit(spoken("ms100")))
+        holding = True
+        with together(engine):
+            first, second = (engine.submit(spoken(clip)) for clip in ("speech3", "ms100"))
+        held.wait()
+        first.cancel()
+        assert ids(first) == []  # the encoder is at work on both
+        assert first.finish is Finish.CANCELLED
+        release.set()
+        assert ids(second) == expected
+
+
+class Pressed(Exception):
+    """Ctrl-C, as it comes to whoever waits."""
+
+
+def test_encoding_is_given_up_when_its_caller_is_interrupted() -> None:
+    def press(*signal_: object) -> None:
+        raise Pressed
+
+    def hold(operation: str) -> None:
+        if operation == "rel_attention" and not pressed.is_set():
+            pressed.set()
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+            gone.wait()
+
+    pressed, gone = threading.Event(), threading.Event()
+    before = signal.signal(signal.SIGUSR1, press)
+    model, ended = watched(MODEL, hold)
+    try:
+        with Engine(model) as engine:
+            with pytest.raises(Pressed):
+                engine.encode(record("speech3").samples)
+            gone.set()
+            engine._batch.call(lambda: None)
+            assert ended
+            assert "rel_attention" not in ended
+            assert engine.encode(record("speech3").samples).shape == (41, 128)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_closing_ends_what_is_under_way() -> None:
+    begun, closed = threading.Event(), threading.Event()
+    model, ended = watched(MODEL, lambda operation: (begun.set(), closed.wait()))
+    engine = Engine(model)
+    handle = engine.submit(spoken())
+    begun.wait()
+    engine.close()
+    closed.set()
+    with pytest.raises(EngineClosed):
+        ids(handle)
+    engine._thread.join(5)
+    assert ended == []
 
 
 def test_many_threads_share_one_engine(engine: Engine) -> None:

@@ -20,8 +20,8 @@ ROOMS: dict[str, set[str]] = {
     "engine": {"gguf", "audio", "text", "ops", "model", "search", "architecture"},
     "transcript": set(),
     "transcribe": {"audio", "text", "ops", "search", "engine", "transcript"},
-    "hub": set(),
-    "loading": {"gguf", "text", "ops", "backends", "model", "engine", "transcribe", "hub"},
+    "hub": set(),  # nothing of a model: it knows files by their names
+    "loading": {"gguf", "text", "ops", "backends", "model", "architecture", "engine", "transcribe", "hub"},
     "bench": {"gguf", "audio", "ops", "backends", "model", "engine", "transcribe", "loading"},
     "tools": {"gguf", "audio", "text", "ops", "backends", "model", "engine", "transcript", "transcribe", "loading"},
 }

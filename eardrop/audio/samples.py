@@ -1,7 +1,7 @@
 """Numbers → samples: scaled to [-1, 1], mixed to one channel, moved to 16 kHz, checked, cut into blocks."""
 
-from collections.abc import Iterable, Iterator
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +9,7 @@ import soxr
 
 from eardrop.audio.rate import SAMPLE_RATE
 from eardrop.errors import AudioError, AudioTooLong
+from eardrop.stages import calls
 
 Float32: TypeAlias = npt.NDArray[np.float32]
 Piece: TypeAlias = tuple[int, Float32]  # samples a second; (N,) mono
@@ -76,21 +77,22 @@ def at_16k(pieces: Iterable[Piece]) -> Iterator[Float32]:
     soxr's delay is compensated by its own flush, so that N samples become round(N · 16000 / rate).
     """
     current, resampler = SAMPLE_RATE, None
-    for rate, samples in pieces:
-        if rate != current:
-            yield from _rest(resampler)
-            current, resampler = rate, _resampler(rate)
-        yield samples if resampler is None else resampler.resample_chunk(samples)
-    yield from _rest(resampler)
+    with calls("resample") as call:
+        for rate, samples in pieces:
+            if rate != current:
+                yield from _rest(resampler, call)
+                current, resampler = rate, _resampler(rate)
+            yield samples if resampler is None else call(resampler.resample_chunk, samples)
+        yield from _rest(resampler, call)
 
 
 def _resampler(rate: int) -> soxr.ResampleStream | None:
     return None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
 
 
-def _rest(resampler: soxr.ResampleStream | None) -> Iterator[Float32]:
+def _rest(resampler: soxr.ResampleStream | None, call: Callable[..., Any]) -> Iterator[Float32]:
     if resampler is not None:
-        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        yield call(resampler.resample_chunk, np.zeros(0, np.float32), last=True)
 
 
 def regrouped(pieces: Iterable[Float32]) -> Iterator[Float32]:

@@ -1,7 +1,7 @@
 """The reference backend: every operation is its own meaning, collected from `ops/`.
 
 Where is the code? In `eardrop/ops/*.py`: each reference there is what this backend runs. It is slow and obvious,
-and every other backend must agree with it.
+and every other backend must agree with it. Work that nobody wants any more ends between two operations.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from eardrop.gguf import BlockFormat, GgufTensor
 from eardrop.ops import OPS, Arithmetic
+from eardrop.ops.work import heeding
 
 
 class NumpyBackend:
@@ -25,24 +26,24 @@ class NumpyBackend:
         """All: that is what this backend is."""
         return tuple(OPS)
 
-    linear = staticmethod(OPS["linear"].reference)
-    embed = staticmethod(OPS["embed"].reference)
-    layer_norm = staticmethod(OPS["layer_norm"].reference)
-    rms_norm = staticmethod(OPS["rms_norm"].reference)
-    relu = staticmethod(OPS["relu"].reference)
-    silu = staticmethod(OPS["silu"].reference)
-    gelu = staticmethod(OPS["gelu"].reference)
-    glu = staticmethod(OPS["glu"].reference)
-    swiglu = staticmethod(OPS["swiglu"].reference)
-    add = staticmethod(OPS["add"].reference)
-    conv2d = staticmethod(OPS["conv2d"].reference)
-    flatten = staticmethod(OPS["flatten"].reference)
-    rel_attention = staticmethod(OPS["rel_attention"].reference)
-    short_conv = staticmethod(OPS["short_conv"].reference)
-    rope = staticmethod(OPS["rope"].reference)
-    attention = staticmethod(OPS["attention"].reference)
-    attention_weights = staticmethod(OPS["attention_weights"].reference)
-    pick = staticmethod(OPS["pick"].reference)
+    linear = staticmethod(heeding(OPS["linear"].reference))
+    embed = staticmethod(heeding(OPS["embed"].reference))
+    layer_norm = staticmethod(heeding(OPS["layer_norm"].reference))
+    rms_norm = staticmethod(heeding(OPS["rms_norm"].reference))
+    relu = staticmethod(heeding(OPS["relu"].reference))
+    silu = staticmethod(heeding(OPS["silu"].reference))
+    gelu = staticmethod(heeding(OPS["gelu"].reference))
+    glu = staticmethod(heeding(OPS["glu"].reference))
+    swiglu = staticmethod(heeding(OPS["swiglu"].reference))
+    add = staticmethod(heeding(OPS["add"].reference))
+    conv2d = staticmethod(heeding(OPS["conv2d"].reference))
+    flatten = staticmethod(heeding(OPS["flatten"].reference))
+    rel_attention = staticmethod(heeding(OPS["rel_attention"].reference))
+    short_conv = staticmethod(heeding(OPS["short_conv"].reference))
+    rope = staticmethod(heeding(OPS["rope"].reference))
+    attention = staticmethod(heeding(OPS["attention"].reference))
+    attention_weights = staticmethod(heeding(OPS["attention_weights"].reference))
+    pick = staticmethod(heeding(OPS["pick"].reference))
 
     def arithmetic(self, format_: BlockFormat) -> Arithmetic:
         """Products of every format are taken in float32."""

@@ -94,9 +94,14 @@ def read_review(path: Path) -> dict[str, Any]:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise OptionError(f"{printable(str(path))} can't be read as a review: {error}") from None
+    return understood(report, str(path))
+
+
+def understood(report: Any, name: str) -> dict[str, Any]:
+    """A review that is of this version's schema. Raises OptionError for another."""
     found = report.get("schema") if isinstance(report, dict) else None
     if found != SCHEMA:
-        raise OptionError(f"{printable(str(path))} has schema {found}, expected {SCHEMA}; measure again")
+        raise OptionError(f"{printable(name)} has schema {found}, expected {SCHEMA}; measure again")
     return dict(report)
 
 

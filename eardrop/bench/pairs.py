@@ -6,9 +6,10 @@ other engines were run on them, and what they computed is kept under these names
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -18,6 +19,30 @@ from eardrop.gguf import F32, BlockFormat, Fact, PlannedTensor, Value, by_name, 
 
 ENCODER_WIDTH, ENCODER_HEADS, ENCODER_TAPS = 512, 8, 9  # of every model of this family
 
+Which: TypeAlias = Callable[[int, int], bool]  # of so many tensors of a kind, whether the one at this place is meant
+
+
+def _none(place: int, count: int) -> bool:
+    return False
+
+
+def _every(place: int, count: int) -> bool:
+    return True
+
+
+def _odd(place: int, count: int) -> bool:
+    return place % 2 == 1
+
+
+def _first(most: int) -> Which:
+    return lambda place, count: place < most
+
+
+def _more_bits(place: int, count: int) -> bool:
+    """llama.cpp's `use_more_bits`: the first and last eighth, and every third between."""
+    eighth = count // 8
+    return place < eighth or place >= 7 * count // 8 or (place - eighth) % 3 == 2
+
 
 @dataclass(frozen=True)
 class TextShape:
@@ -25,7 +50,9 @@ class TextShape:
 
     layers     one letter each: c a short convolution, a attention
     embedding  the format of the token embedding, where it is not `format`
-    mixed      the format of attn_v and of every other ffn_down, as real files have it
+    mixed      the format of some of attn_v and of ffn_down, as real files have it
+    values     which of attn_v, by their place among the attention layers
+    downs      which of ffn_down, by their layer
     """
 
     width: int
@@ -37,6 +64,8 @@ class TextShape:
     format: str = "F16"
     embedding: str = ""
     mixed: str = ""
+    values: Which = _every
+    downs: Which = _odd
     vocabulary: int = 960
     context: int = 32768
     rope_base: float = 1e6
@@ -127,19 +156,54 @@ _TABLE = (
 # fmt: on
 PAIRS = {pair.name: pair for pair in _TABLE}
 
-_EMBEDDINGS = {"Q4_0": "Q6_K", "Q4_K": "Q6_K", "Q5_K": "Q6_K"}  # as llama.cpp's quantizer chooses them
+
+@dataclass(frozen=True)
+class Mix:
+    """What llama.cpp's quantiser makes of a text model: the fields of `TextShape` by these names."""
+
+    format: str
+    embedding: str = ""  # it is the tied head, too, and treated as one
+    mixed: str = ""
+    values: Which = _none
+    downs: Which = _none
 
 
-def full(form: str = "Q4_0") -> Pair:
-    """A pair of the real size, 1.2 billion weights in the text model, for benchmarks where the real one isn't."""
+# fmt: off
+MIXES = {  # by the name of the type that the quantiser is asked for
+    "F32": Mix("F32"), "F16": Mix("F16"), "BF16": Mix("BF16"), "Q8_0": Mix("Q8_0"), "Q6_K": Mix("Q6_K"),
+    "Q4_0": Mix("Q4_0", "Q6_K"), "Q4_1": Mix("Q4_1", "Q6_K"), "Q5_0": Mix("Q5_0", "Q6_K"), "Q5_1": Mix("Q5_1", "Q6_K"),
+    "Q4_K_S": Mix("Q4_K", "Q6_K", "Q5_K", _first(4), _first(2)),
+    "Q4_K_M": Mix("Q4_K", "Q6_K", "Q6_K", _more_bits, _more_bits),
+    "Q5_K_S": Mix("Q5_K", "Q6_K"),
+    "Q5_K_M": Mix("Q5_K", "Q6_K", "Q6_K", _more_bits, _more_bits),
+    "IQ4_NL": Mix("IQ4_NL", "Q6_K", "Q5_K", _none, _first(2)),
+    "IQ4_XS": Mix("IQ4_XS", "Q6_K", "Q5_K", _none, _first(2)),
+}
+# fmt: on
+
+
+def full(name: str = "Q4_0") -> Pair:
+    """A pair of the real size, 1.2 billion weights in the text model, for benchmarks where the real one isn't.
+
+    The name is one of MIXES; the projector is in the mix's own format.
+    """
+    mix = MIXES[name]
     text = TextShape(
-        width=2048, feed_forward=8192, heads=32, kv_heads=8, layers="ccaccaccacacacac", seed=1, format=form,
-        embedding=_EMBEDDINGS.get(form, ""), vocabulary=65536, context=128000,
+        width=2048, feed_forward=8192, heads=32, kv_heads=8, layers="ccaccaccacacacac", seed=1, format=mix.format,
+        embedding=mix.embedding, mixed=mix.mixed, values=mix.values, downs=mix.downs, vocabulary=65536, context=128000,
     )  # fmt: skip
     audio = AudioShape(
-        layers=17, feed_forward=2048, channels=256, adapter=2048, positions=16392, seed=1, format=form, codes=16392
-    )
-    return Pair(f"full-{form.lower()}", text, audio)
+        layers=17, feed_forward=2048, channels=256, adapter=2048, positions=16392, seed=1, format=mix.format,
+        codes=16392,
+    )  # fmt: skip
+    return Pair(f"full-{name.lower()}", text, audio)
+
+
+def thin() -> Pair:
+    """A text model that reads what a full projector says and costs nothing, to measure the encoder with."""
+    pair = full("F16")
+    text = replace(pair.text, layers="ca", feed_forward=256, vocabulary=4096)
+    return replace(pair, name="thin-f16", text=text)
 
 
 def write_pair(pair: Pair | str, folder: str | Path) -> tuple[Path, Path]:
@@ -149,12 +213,19 @@ def write_pair(pair: Pair | str, folder: str | Path) -> tuple[Path, Path]:
     """
     if isinstance(pair, str):
         pair = by_pair_name(pair)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    text, projector = folder / f"{pair.name}.gguf", folder / f"mmproj-{pair.name}.gguf"
-    _write(text, _text_facts(pair), _planned(_text_weights(pair.text), pair.text.seed), pair.sha256)
-    _write(projector, _audio_facts(pair), _planned(_audio_weights(pair), pair.audio.seed), pair.audio.sha256)
-    return text, projector
+    return write_text(pair, folder), write_projector(pair, folder)
+
+
+def write_text(pair: Pair, folder: str | Path) -> Path:
+    """The text model of a pair alone."""
+    path = Path(folder) / f"{pair.name}.gguf"
+    return _write(path, _text_facts(pair), _planned(_text_weights(pair.text), pair.text.seed), pair.sha256)
+
+
+def write_projector(pair: Pair, folder: str | Path) -> Path:
+    """The projector of a pair alone."""
+    path = Path(folder) / f"mmproj-{pair.name}.gguf"
+    return _write(path, _audio_facts(pair), _planned(_audio_weights(pair), pair.audio.seed), pair.audio.sha256)
 
 
 def by_pair_name(name: str) -> Pair:
@@ -168,15 +239,17 @@ def _planned(weights: Iterator[RandomWeight], seed: int) -> list[PlannedTensor]:
     return [weight.planned(seed) for weight in weights]
 
 
-def _write(path: Path, facts: dict[str, Value | Fact], plans: list[PlannedTensor], sha256: str) -> None:
+def _write(path: Path, facts: dict[str, Value | Fact], plans: list[PlannedTensor], sha256: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size == file_bytes(facts, plans):
-        return
+        return path
     write_gguf(path, facts, plans)
     if sha256 and (found := _digest(path)) != sha256:
         path.unlink()
         raise ModelFileError(
             f"{path.name} came out as {found}, expected {sha256}: NumPy {np.__version__} draws other bits; report it"
         )
+    return path
 
 
 def _digest(path: Path) -> str:
@@ -271,10 +344,15 @@ def _text_weights(text: TextShape) -> Iterator[RandomWeight]:
     # of both signs, so that the tied head doesn't just echo the token that came in
     yield RandomWeight("token_embd.weight", (text.vocabulary, D), by_name(text.embedding or text.format), 0.25)
     yield RandomWeight("token_embd_norm.weight", (D,), F32, (256 / D) ** 0.5)
-    for index, kv_heads in enumerate(_kv_heads(text)):
-        blk = f"blk.{index}."
-        yield from _feed_forward(text, blk, by_name(text.mixed or text.format) if index % 2 else by_name(text.format))
-        yield from _attention(text, blk, kv_heads) if kv_heads else _short_conv(text, blk)
+    kv_heads, base, better = _kv_heads(text), by_name(text.format), by_name(text.mixed or text.format)
+    values, layers = sum(map(bool, kv_heads)), len(kv_heads)
+    for index, heads in enumerate(kv_heads):
+        blk, place = f"blk.{index}.", sum(map(bool, kv_heads[:index]))
+        yield from _feed_forward(text, blk, better if text.downs(index, layers) else base)
+        if heads:
+            yield from _attention(text, blk, heads, better if text.values(place, values) else base)
+        else:
+            yield from _short_conv(text, blk)
 
 
 def _feed_forward(text: TextShape, blk: str, down: BlockFormat) -> Iterator[RandomWeight]:
@@ -286,11 +364,11 @@ def _feed_forward(text: TextShape, blk: str, down: BlockFormat) -> Iterator[Rand
     yield RandomWeight(blk + "ffn_down.weight", (D, F), down, 0.2 / F**0.5)
 
 
-def _attention(text: TextShape, blk: str, kv_heads: int) -> Iterator[RandomWeight]:
+def _attention(text: TextShape, blk: str, kv_heads: int, value: BlockFormat) -> Iterator[RandomWeight]:
     D, head, form = text.width, text.width // text.heads, by_name(text.format)
     yield RandomWeight(blk + "attn_q.weight", (D, D), form, 1.0 / D**0.5)
     yield RandomWeight(blk + "attn_k.weight", (kv_heads * head, D), form, 1.0 / D**0.5)
-    yield RandomWeight(blk + "attn_v.weight", (kv_heads * head, D), by_name(text.mixed or text.format), 1.0 / D**0.5)
+    yield RandomWeight(blk + "attn_v.weight", (kv_heads * head, D), value, 1.0 / D**0.5)
     yield RandomWeight(blk + "attn_output.weight", (D, D), form, 0.6 / D**0.5)
     yield RandomWeight(blk + "attn_q_norm.weight", (head,), F32, 0.2, 1.2)
     yield RandomWeight(blk + "attn_k_norm.weight", (head,), F32, 0.2, 1.2)

@@ -10,8 +10,11 @@
     decode      tokens a second; the first token comes with the prefill and isn't among them
 
 Both run as they come, llama.cpp with its warm-up: that is what people wait for.
+
+`Llama` is llama.cpp alone, with a model in use: what its own programs measure of decode, prefill and encoder.
 """
 
+import json
 import os
 import re
 import shutil
@@ -19,9 +22,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from eardrop.audio import SAMPLE_RATE, read
@@ -38,6 +42,18 @@ ROWS_A_SECOND = 12.5  # of audio
 CONTEXT_STEP = 512
 FILE_WORDS = 6  # of a command, that name files: they come first
 PROGRAM = "llama-mtmd-cli"
+BENCH, BATCHED = "llama-bench", "llama-batched-bench"
+TRIES = 3  # for a log that llama-mtmd-cli cut short
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that ended well."""
+
+    seconds: float
+    peak_bytes: int | None
+    out: str
+    log: str
 
 
 @dataclass(frozen=True)
@@ -79,18 +95,15 @@ def against(program: Path, question: Question, told: Callable[[str], None] = lam
         raise OptionError(f"runs is {question.runs}, and beside another program at least {LEAST_PAIRS} are needed")
     if question.projector is None:
         raise OptionError("name the projector with --mmproj: llama.cpp finds none by itself")
-    words = _words(question)
-    ours = [sys.executable, "-m", "eardrop", "run", *words, "--llama-compat", "--backend", question.backend]
-    theirs = [str(program), *words, "--perf", "-lv", "4"]
     pairs: list[tuple[Process, Process]] = []
     for turn in range(question.runs + 1):
         told(f"pair {turn} of {question.runs}" if turn else "a pair to warm up")
-        pairs.append((_run(ours, _said_by_us), _run(theirs, _said_by_llama)))
+        pairs.append((ours(question), theirs(program, question)))
     a, b = zip(*pairs[1:], strict=True)
     return {
         "program": program.name,
         "build": _build(program),
-        "flags": theirs[1 + FILE_WORDS :],
+        "flags": _their_words(question)[FILE_WORDS:],
         "pairs": question.runs,
         "tokens": [next((run.tokens for run in runs if run.tokens), None) for runs in (a, b)],
         "texts": [a[0].text, b[0].text],
@@ -99,15 +112,35 @@ def against(program: Path, question: Question, told: Callable[[str], None] = lam
     }
 
 
+def ours(question: Question, environment: Mapping[str, str] = MappingProxyType({})) -> Process:
+    """One process of ours; the environment is added to this one's."""
+    words = [*_words(question), "--llama-compat", "--backend", question.backend]
+    return _process([sys.executable, "-m", "eardrop", "run", *words], _said_by_us, environment)
+
+
+def theirs(program: Path, question: Question) -> Process:
+    """One process of llama.cpp."""
+    return _process([str(program), *_their_words(question)], _said_by_llama)
+
+
+def _their_words(question: Question) -> list[str]:
+    return [*_words(question), "--perf", "-lv", "4"]
+
+
 def _words(question: Question) -> list[str]:
     """What both are told."""
-    seconds = len(read(question.audio)) / SAMPLE_RATE
-    rows = PROMPT_ROWS + int(seconds * ROWS_A_SECOND) + question.tokens
     return [
         "-m", str(question.model), "--mmproj", str(question.projector), "--audio", str(question.audio),
         "-sys", "Perform ASR.", "-p", "<__media__>", "--temp", "0", "-n", str(question.tokens),
-        "-t", str(question.computing), "-c", str(-(-rows // CONTEXT_STEP) * CONTEXT_STEP),
+        "-t", str(question.computing), "-c", str(_context([question.audio], question.tokens)),
     ]  # fmt: skip
+
+
+def _context(clips: Sequence[Path], tokens: int) -> int:
+    """Rows that a prompt with these clips and its answer need."""
+    seconds = sum(len(read(clip)) for clip in clips) / SAMPLE_RATE
+    rows = PROMPT_ROWS + int(seconds * ROWS_A_SECOND) + tokens
+    return -(-rows // CONTEXT_STEP) * CONTEXT_STEP
 
 
 def _beside(a: Sequence[Process], b: Sequence[Process], name: str) -> dict[str, Any] | None:
@@ -132,15 +165,25 @@ def _beside(a: Sequence[Process], b: Sequence[Process], name: str) -> dict[str, 
     }
 
 
-def _run(command: Sequence[str], said: Callable[[str], dict[str, Any]]) -> Process:
-    """One process, from its birth to its end."""
+def _process(
+    command: Sequence[str],
+    said: Callable[[str], dict[str, Any]],
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Process:
+    """One transcription, and what its log says of it."""
+    ended = run(command, environment)
+    return Process(seconds=ended.seconds, peak_bytes=ended.peak_bytes, text=ended.out.strip(), **said(ended.log))
+
+
+def run(command: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})) -> Ended:
+    """One process, from its birth to its end. Raises EardropError where it fails."""
     started = time.perf_counter()
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "EARDROP_DEBUG": "1"},
+        env={**os.environ, "EARDROP_DEBUG": "1", **environment},
     ) as child:
         watch = _Watch(child.pid)
         try:
@@ -157,8 +200,7 @@ def _run(command: Sequence[str], said: Callable[[str], dict[str, Any]]) -> Proce
         raise EardropError(
             f"{Path(command[0]).name} ended with {child.returncode}: {printable(last[0], most=300)}; run it by itself"
         )
-    answer = out.decode("utf-8", "replace").strip()
-    return Process(seconds=seconds, peak_bytes=peak, text=answer, **said(text))
+    return Ended(seconds, peak, out.decode("utf-8", "replace"), text)
 
 
 class _Watch:
@@ -213,6 +255,62 @@ def _said_by_llama(log: str) -> dict[str, Any]:
         "decode": int(steps[2]) / seconds if steps and seconds else None,
         "tokens": int(steps[2]) + 1 if steps else None,
     }
+
+
+@dataclass(frozen=True)
+class Llama:
+    """llama.cpp's own programs, in one folder. Each loads its model, warms it up and measures; loads don't count."""
+
+    folder: Path
+    threads: int
+
+    def __post_init__(self) -> None:
+        for name in (PROGRAM, BENCH, BATCHED):
+            find(str(self.folder / name))
+
+    @property
+    def program(self) -> Path:
+        """The one that transcribes."""
+        return self.folder / PROGRAM
+
+    def decode(self, model: Path, tokens: int) -> float:
+        """Tokens a second of one stream, from an empty context on."""
+        return self._bench(model, 0, tokens)
+
+    def prefill(self, model: Path, rows: int) -> float:
+        """Rows a second."""
+        return self._bench(model, rows, 0)
+
+    def _bench(self, model: Path, rows: int, tokens: int) -> float:
+        words = ["-m", str(model), "-p", str(rows), "-n", str(tokens), "-t", str(self.threads), "-r", "1"]
+        (test,) = json.loads(run([str(self.folder / BENCH), *words, "-o", "json"]).out)
+        return float(test["avg_ts"])
+
+    def together(self, model: Path, *, rows: int, tokens: int, streams: int) -> tuple[float, float]:
+        """Tokens a second of one stream, and of so many at once in all, behind prompts of so many rows."""
+        words = ["-m", str(model), "-npp", str(rows), "-ntg", str(tokens), "-npl", f"1,{streams}", "-t"]
+        context = -(-streams * (rows + tokens) // CONTEXT_STEP) * CONTEXT_STEP
+        words += [str(self.threads), "-c", str(context), "--output-format", "jsonl"]
+        out = run([str(self.folder / BATCHED), *words]).out
+        speeds = [float(json.loads(line)["speed_tg"]) for line in out.splitlines() if line.startswith("{")]
+        if len(speeds) != 2:
+            raise EardropError(f"{BATCHED} measured {len(speeds)} batches, expected 2; run it by itself")
+        return speeds[0], speeds[1]
+
+    def encoder(self, text: Path, projector: Path, clips: Sequence[Path]) -> float:
+        """Seconds for the last of these clips, which are encoded one after the other."""
+        words = ["-m", str(text), "--mmproj", str(projector), "-t", str(self.threads), "-c", str(_context(clips, 1))]
+        words += [word for clip in clips for word in ("--audio", str(clip))]
+        words += ["-p", "<__media__>" * len(clips), "-n", "1", "--temp", "0", "--perf", "-lv", "4"]
+        for _ in range(TRIES):
+            encoded = _ENCODED.findall(run([str(self.program), *words]).log)
+            if len(encoded) == len(clips):
+                return int(encoded[-1]) / 1e3
+        raise EardropError(f"{PROGRAM} didn't say how long the encoder took, {TRIES} times; run it by itself")
+
+    def build(self) -> str:
+        """What it says of itself."""
+        return _build(self.program)
 
 
 def _build(program: Path) -> str:

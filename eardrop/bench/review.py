@@ -3,7 +3,7 @@
     start     a new process, until it could run: interpreter and imports
     load      files to a model, the pages of the files being in the system's cache
     whole     one recording to text with a model that has been used before, and within it
-              audio (decode and resample), log-mel, encoder, prefill, token, detokenise
+              audio and in it resample, log-mel, encoder, prefill, token, detokenise
 
 A stage is listed with the time inside itself and with the stages it holds. The engine computes on a thread of its
 own: what `whole` has to itself is the time in which no stage was under way on any thread.
@@ -38,6 +38,16 @@ SCHEMA = 1  # of the JSON; another number where the meaning of a key changes
 RUNS = 9
 LOAD_SECONDS = 20.0  # loads are repeated until there are as many as runs, or this much time is spent
 
+# a process that did nothing else: the one that measures loaded the model several times
+_PEAK = """
+import sys
+from eardrop.bench.machine import peak_memory
+from eardrop.loading import load
+model, projector, audio, tokens, threads, backend = sys.argv[1:]
+with load(model, projector=projector or None, backend=backend, threads=int(threads)) as asr:
+    asr.transcribe(audio, max_tokens=int(tokens))
+print(peak_memory() or "")
+"""
 _START = "import time, eardrop.cli.transcribe; print(time.monotonic_ns())"  # the clock is the machine's, not ours
 
 
@@ -123,12 +133,12 @@ def review(question: Question, *, told: Callable[[str], None] = lambda text: Non
     with asr:
         told("transcribing")
         runs = [transcribed(asr, question) for _ in range(question.runs + 1)][1:]
-        peak = machine.peak_memory()  # before anything else is measured
         report = _described(question, asr.model, runs[0])
         report["stages"] = [_alone("start", starts), _alone("load", loads), *_stages(runs)]
         step_bytes = weight_bytes(asr.model)
     told("reading memory")
-    report["figures"] = _figures(runs, peak, step_bytes, machine.read_bandwidth(question.computing))
+    bandwidth = machine.read_bandwidth(question.computing)
+    report["figures"] = _figures(runs, peak_memory(question), step_bytes, bandwidth)
     if operations:
         told("timing operations")
         report["operations"] = _operations(question)
@@ -141,6 +151,14 @@ def start_seconds() -> float:
     before = time.monotonic_ns()
     done = subprocess.run([sys.executable, "-c", _START], capture_output=True, text=True, check=True)
     return (int(done.stdout) - before) / 1e9
+
+
+def peak_memory(question: Question) -> int | None:
+    """The most bytes of memory that a process holds which loads the model and transcribes once."""
+    words = [question.model, question.projector or "", question.audio, question.tokens, question.computing]
+    command = [sys.executable, "-c", _PEAK, *map(str, words), question.backend]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return int(done.stdout) if done.stdout.strip() else None
 
 
 def _loaded(question: Question) -> tuple[Recognizer, list[float]]:

@@ -11,17 +11,17 @@ from platformdirs import user_cache_path
 from eardrop.audio import read
 from eardrop.backends import choose
 from eardrop.bench import machine, peers, plot
+from eardrop.bench.checkouts import in_turns
 from eardrop.bench.compare import Limit, compare, markdown, read_review, shown
 from eardrop.bench.noise import Estimate
 from eardrop.bench.ops import Speed, of_cases, of_model
-from eardrop.bench.pairs import full, write_pair
-from eardrop.bench.random_weights import DRAWN
+from eardrop.bench.pairs import MIXES, full, write_pair
 from eardrop.bench.review import RUNS, Question, review
-from eardrop.cli.flags import Parser, add_model, require_model
+from eardrop.cli.flags import Parser, add_model, find_model
 from eardrop.cli.sheet import Section, show
 from eardrop.cli.terminal import NOTES, Voice, bar
 from eardrop.errors import OptionError
-from eardrop.hub import find_projector, find_text
+from eardrop.hub import find_projector
 from eardrop.loading import load_model
 from eardrop.ops import OPS
 from eardrop.printable import printable
@@ -31,6 +31,7 @@ EXAMPLES = """\
   eardrop bench stages --full Q4_0 --audio talk.wav --plot stages.svg --against llama-mtmd-cli
   eardrop bench stages -m models/ --audio talk.wav --json > before.json
   eardrop bench compare before.json after.json --fail-if "token>3%"
+  eardrop bench compare ../before . --full Q4_0 --audio talk.wav   two checkouts, in turns
   eardrop bench ops                                           every operation, on each of its test cases
   eardrop bench ops linear -m models/ --audio talk.wav        one, as a transcription calls it
 """
@@ -83,13 +84,7 @@ def _stages_parser() -> Parser:
         EXAMPLES,
         "-m MODEL|--full FORMAT --audio FILE [options]",
     )
-    add_model(parser)
-    parser.add_argument(
-        "--full", metavar="FORMAT", type=str.upper, help=f"a random pair of the real size instead: {', '.join(DRAWN)}"
-    )
-    parser.add_argument("--audio", metavar="FILE", help="the recording")
-    parser.add_argument("--runs", type=int, default=RUNS, metavar="N", help=f"runs, or pairs of them (default: {RUNS})")
-    parser.add_argument("--tokens", type=int, default=20, metavar="N", help="most tokens of the text (default: 20)")
+    _add_question(parser)
     parser.add_argument(
         "--against", metavar="PATH", nargs="?", const=peers.PROGRAM,
         help=f"measure this {peers.PROGRAM}, too, in turns; without a path the one that is installed",
@@ -98,6 +93,17 @@ def _stages_parser() -> Parser:
     parser.add_argument("--plot", metavar="FILE.png|svg", help="draw stages and operations")
     parser.add_argument("--json", action="store_true", help="for programs, and for eardrop bench compare")
     return parser
+
+
+def _add_question(parser: Parser) -> None:
+    """What is measured."""
+    add_model(parser)
+    parser.add_argument(
+        "--full", metavar="FORMAT", type=str.upper, help=f"a random pair of the real size instead: {', '.join(MIXES)}"
+    )
+    parser.add_argument("--audio", metavar="FILE", help="the recording")
+    parser.add_argument("--runs", type=int, default=RUNS, metavar="N", help=f"runs, or pairs of them (default: {RUNS})")
+    parser.add_argument("--tokens", type=int, default=20, metavar="N", help="most tokens of the text (default: 20)")
 
 
 def _question(wishes: argparse.Namespace) -> Question:
@@ -113,12 +119,12 @@ def _question(wishes: argparse.Namespace) -> Question:
 def _pair(wishes: argparse.Namespace) -> tuple[Path, Path]:
     """The files of the model that was named, or of a random one, made where it is missing."""
     if wishes.full is None:
-        model = find_text(require_model(wishes))
-        return model, find_projector(model, wishes.mmproj)
-    if wishes.model is not None:
-        raise OptionError("-m names a model and --full makes one: give one of the two")
-    if wishes.full not in DRAWN:
-        raise OptionError(f"no random weights are drawn as {printable(wishes.full)!r}: choose {', '.join(DRAWN)}")
+        files = find_model(wishes, Voice(NOTES))
+        return files.text, find_projector(*files)
+    if wishes.model or wishes.hf_repo:
+        raise OptionError("-m or -hf names a model and --full makes one: give one of the two")
+    if wishes.full not in MIXES:
+        raise OptionError(f"no random weights are drawn as {printable(wishes.full)!r}: choose {', '.join(MIXES)}")
     with bar("writing a random pair"):
         model, projector = write_pair(full(wishes.full), user_cache_path("eardrop") / "full")
     return model, projector if wishes.mmproj is None else Path(wishes.mmproj)
@@ -192,12 +198,14 @@ def _compare(words: Sequence[str]) -> int:
     parser = Parser(
         "bench compare",
         "What changed between two reviews beyond the noise, as markdown, the largest change in seconds first.\n"
-        f"Exit code {TOO_MUCH} where a limit is broken or the texts differ.",
+        "A and B are files that `eardrop bench stages --json` wrote, or two checkouts, which are reviewed in turns,\n"
+        f"on the model and recording named. Exit code {TOO_MUCH} where a limit is broken or the texts differ.",
         EXAMPLES,
-        "A.json B.json [--fail-if LIMIT] [--force]",
+        "A B [--fail-if LIMIT] [--force] [-m MODEL|--full FORMAT --audio FILE]",
     )
-    parser.add_argument("before", metavar="A.json", help="what `eardrop bench stages --json` wrote")
-    parser.add_argument("after", metavar="B.json", help="the same, of a later version")
+    parser.add_argument("before", metavar="A", help="a review, or a folder that holds eardrop's source")
+    parser.add_argument("after", metavar="B", help="the same of a later version")
+    _add_question(parser)
     parser.add_argument(
         "--fail-if", action="append", default=[], metavar="LIMIT",
         help='a change that is too much, as "token>3%%" or "times real time<-3%%"; may be repeated',
@@ -206,24 +214,37 @@ def _compare(words: Sequence[str]) -> int:
     parser.add_argument("--force", action="store_true", help="compare other machines, files and flags, too")
     wishes = parser.parse(words)
     limits = [Limit.parse(text) for text in wishes.fail_if]
-    comparison = compare(read_review(Path(wishes.before)), read_review(Path(wishes.after)), force=wishes.force)
+    comparison = compare(*_reviews(wishes), force=wishes.force)
     broken = [limit for limit in limits if limit.broken(comparison.lines)]
     print(markdown(comparison, broken))
     return TOO_MUCH if broken or not (comparison.same_text or wishes.other_text) else 0
+
+
+def _reviews(wishes: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of two files, or of two checkouts."""
+    a, b = Path(wishes.before), Path(wishes.after)
+    if not (a.is_dir() and b.is_dir()):
+        return read_review(a), read_review(b)
+    question = _question(wishes)
+    files = {"-m": question.model, "--mmproj": question.projector, "--audio": question.audio}
+    words = [word for flag, path in files.items() if path is not None for word in (flag, str(path.resolve()))]
+    words += ["--tokens", str(question.tokens), "--threads", str(question.computing), "--backend", question.backend]
+    return in_turns(a, b, words, runs=question.runs, told=Voice(NOTES).note)
 
 
 def _ops(words: Sequence[str]) -> int:
     wishes = _ops_parser().parse(words)
     if wishes.op is not None and wishes.op not in OPS:
         raise OptionError(f"no operation is called {wishes.op!r}: {', '.join(OPS)}")
-    if (wishes.model is None) != (wishes.audio is None):
+    named = wishes.model or wishes.hf_repo
+    if (named is None) != (wishes.audio is None):
         raise OptionError("a whole model is measured on a recording: give -m and --audio, or neither")
     backend = choose(wishes.backend, threads=wishes.threads)
-    if wishes.model is None:
+    if named is None:
         speeds: Iterable[Speed] = of_cases(backend, wishes.op)
     else:
-        samples = read(wishes.audio)
-        every = of_model(lambda b: load_model(wishes.model, wishes.mmproj, b), samples, backend, tokens=wishes.tokens)
+        samples, files = read(wishes.audio), find_model(wishes, Voice(NOTES))
+        every = of_model(lambda b: load_model(*files, b), samples, backend, tokens=wishes.tokens)
         speeds = [speed for speed in every if wishes.op in (None, speed.op)]
     show({f"operations on {backend.name}": [_line(speed) for speed in speeds]}, as_json=wishes.json)
     return 0

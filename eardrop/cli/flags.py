@@ -6,9 +6,17 @@ import types
 import typing
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, NoReturn
 
+from eardrop.cli.fetching import fetch_shown
+from eardrop.cli.terminal import Voice
 from eardrop.errors import OptionError
+from eardrop.hub import KNOWN, Files, is_bundled, locate, not_fetched, require_name
+
+MODEL_HELP = "text model (GGUF), a folder with the pair, or USER/REPO[:TYPE] (default: see eardrop models --help)"
+HUB_HELP = "a model on the hub and its weight type, as Q4_0; fetched unless it is in the cache"
+OFFLINE_HELP = "take what is in the cache, and fetch nothing"
 
 
 class Parser(argparse.ArgumentParser):
@@ -94,7 +102,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """Which model, and what it runs on."""
     from eardrop.backends import BACKENDS
 
-    parser.add_argument("-m", "--model", metavar="FILE", help="text model (GGUF), or a folder that holds the pair")
+    parser.add_argument("-m", "--model", metavar="FILE", help=MODEL_HELP)
+    parser.add_argument("-hf", "-hfr", "--hf-repo", metavar="USER/REPO[:TYPE]", help=HUB_HELP)
+    parser.add_argument("--offline", action="store_true", help=OFFLINE_HELP)
     parser.add_argument(
         "-mm", "--mmproj", metavar="FILE", help="projector (GGUF); default: the one that lies beside the model"
     )
@@ -104,8 +114,13 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def require_model(wishes: argparse.Namespace) -> str:
-    """The model that was named."""
-    if not wishes.model:
-        raise OptionError("no model was given; name its text file with -m, as -m LFM2-Audio-1.5B-F16.gguf")
-    return str(wishes.model)
+def find_model(wishes: argparse.Namespace, voice: Voice, *, bundled: bool = True) -> Files:
+    """The files of the model that was named, or of the one that commands take which name none; fetched if need be."""
+    if wishes.model and wishes.hf_repo:
+        raise OptionError("-m names files and -hf a repository: give one of the two")
+    named = require_name(wishes.hf_repo) if wishes.hf_repo else wishes.model or None
+    bring = not_fetched if wishes.offline else partial(fetch_shown, voice=voice)
+    files = locate(named, wishes.mmproj, bundled=bundled, fetched=bring)
+    if is_bundled(files.text):
+        voice.note(f"this is a small model for demonstration; for a real one: eardrop models fetch {KNOWN[0]}")
+    return files

@@ -7,13 +7,14 @@ from dataclasses import replace
 
 from eardrop.backends import choose
 from eardrop.cli.chat import Chat
-from eardrop.cli.flags import Parser, require_model
+from eardrop.cli.flags import Parser, find_model
 from eardrop.cli.run_flags import LLAMA_FLAGS, Ignored, Refused, add_flags, unescaped
 from eardrop.cli.talk import Page, Session, Talk
 from eardrop.cli.terminal import WARNINGS, Screen, Voice, bar
 from eardrop.dialect import LLAMA_CPP, REFERENCE
 from eardrop.engine import Engine, Model
 from eardrop.errors import OptionError
+from eardrop.hub import Files
 from eardrop.loading import load_model
 from eardrop.search import Greedy, Sample, Search
 from eardrop.transcribe import Recognizer
@@ -31,9 +32,10 @@ def main(words: Sequence[str]) -> int:
     """One turn where there is a prompt or a recording, else a conversation."""
     wishes = _parser().parse(words)
     voice = Voice(wishes.level)
-    path, search, kv = require_model(wishes), _search(wishes), _kv(wishes)
+    search, kv = _search(wishes), _kv(wishes)
+    files = find_model(wishes, voice)
     _tell_what_differs(wishes, voice)
-    with Recognizer(Engine(_model(path, wishes, voice), kv=kv)) as asr:
+    with Recognizer(Engine(_model(files, wishes, voice), kv=kv)) as asr:
         session = _session(asr, search, wishes, voice)
         if wishes.prompt or wishes.audio:
             return _answer(session, wishes)
@@ -46,7 +48,7 @@ def _parser() -> Parser:
         "Prompt the model with text and recordings, with llama-mtmd-cli's flags.\n"
         "With a prompt or a recording it answers once; with neither it holds a conversation.",
         EXAMPLES + _others(),
-        "-m FILE [--audio FILE] [-sys TEXT] [-p TEXT] [options]",
+        "[-m FILE | -hf USER/REPO[:TYPE]] [--audio FILE] [-sys TEXT] [-p TEXT] [options]",
     )
     add_flags(parser)
     return parser
@@ -88,11 +90,11 @@ def _kv(wishes: argparse.Namespace) -> str | None:
     return kinds.pop() if kinds else None
 
 
-def _model(path: str, wishes: argparse.Namespace, voice: Voice) -> Model:
+def _model(files: Files, wishes: argparse.Namespace, voice: Voice) -> Model:
     """The model on its backend, with the context that was asked for."""
     started = time.perf_counter()
     with bar("loading", shown=voice.level >= WARNINGS) as progress:
-        model = load_model(path, wishes.mmproj, choose(wishes.backend, threads=wishes.threads), progress)
+        model = load_model(files.text, files.projector, choose(wishes.backend, threads=wishes.threads), progress)
     voice.time(f"loaded {model.name} in {time.perf_counter() - started:.2f} s")
     return _limited(model, wishes.context, voice)
 

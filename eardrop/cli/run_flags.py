@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from eardrop.audio import DAY
 from eardrop.backends import BACKENDS
+from eardrop.cli.flags import HUB_HELP, MODEL_HELP, OFFLINE_HELP
 from eardrop.cli.terminal import ERRORS, EVERYTHING, NOTES
 from eardrop.errors import OptionError
 
@@ -153,7 +154,7 @@ def _kv(name: str) -> str:
 
 
 _ALONE = "audio alone is read"
-_NOT_YET = "downloads come with a later version; fetch the two files and give -m and --mmproj"
+_BY_REPOSITORY = "models are fetched by their repository, with -hf; other files with a browser, then -m and --mmproj"
 _OTHER_ANSWER = "it changes what the model computes, and eardrop computes what the files say"
 _NO_PENALTY = "eardrop draws by temperature, top-k, top-p and min-p alone"
 _FORM = "the prompt is built for the one chat form of these models"
@@ -163,7 +164,9 @@ _DEVICE = "--backend chooses where to compute"
 _LOG = "standard error has one form, and colours only on a terminal"
 
 _HONOURED = (
-    Honoured(("-m", "--model"), "text model (GGUF), or a folder that holds the pair", "model", "FILE"),
+    Honoured(("-m", "--model"), MODEL_HELP, "model", "FILE"),
+    Honoured(("-hf", "-hfr", "--hf-repo"), HUB_HELP, "hf_repo", "USER/REPO[:TYPE]"),
+    Honoured(("--offline",), OFFLINE_HELP, "offline", default=False),
     Honoured(
         ("-mm", "--mmproj"), "projector (GGUF); default: the one that lies beside the model", "mmproj", "FILE"
     ),
@@ -233,7 +236,6 @@ _IGNORED = (
     Ignored(("--warmup",), "there is no warm-up"),
     Ignored(("--jinja",), _FORM),
     Ignored(("--no-jinja",), _FORM),
-    Ignored(("--offline",), "run never uses the network"),
     Ignored(("--mlock",), _MEMORY),
     Ignored(("--mmap",), _MEMORY),
     Ignored(("--no-mmap",), _MEMORY),
@@ -256,12 +258,11 @@ _IGNORED = (
 _REFUSED = (
     Refused(("--image",), _ALONE),
     Refused(("--video",), _ALONE),
-    Refused(("-hf", "-hfr", "--hf-repo"), _NOT_YET),
-    Refused(("-hff", "--hf-file"), _NOT_YET),
-    Refused(("-hft", "--hf-token"), _NOT_YET),
-    Refused(("-mu", "--model-url"), _NOT_YET),
-    Refused(("-mmu", "--mmproj-url"), _NOT_YET),
-    Refused(("-dr", "--docker-repo"), _NOT_YET),
+    Refused(("-hff", "--hf-file"), "name the weight type, as -hf USER/REPO:Q4_0"),
+    Refused(("-hft", "--hf-token"), "every user of a machine sees its commands; set HF_TOKEN"),
+    Refused(("-mu", "--model-url"), _BY_REPOSITORY),
+    Refused(("-mmu", "--mmproj-url"), _BY_REPOSITORY),
+    Refused(("-dr", "--docker-repo"), _BY_REPOSITORY),
     Refused(("--no-mmproj",), "without its projector the model hears nothing"),
     Refused(("--chat-template",), _FORM, but="chatml"),
     Refused(("--grammar",), "answers are free text"),

@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eardrop.audio import name_of
-from eardrop.cli.flags import Parser, add_model, add_options, given, require_model
+from eardrop.cli.flags import Parser, add_model, add_options, find_model, given
 from eardrop.cli.terminal import ERRORS, NOTES, Screen, Voice, bar, spinner
 from eardrop.errors import EardropError, OptionError
 from eardrop.loading import load
-from eardrop.transcribe import Options, Recognizer
+from eardrop.transcribe import Options, Recognizer, language_of
 from eardrop.transcript import FORMATS, Result
 
 EXAMPLES = """\
   eardrop transcribe -m LFM2-Audio-1.5B-F16.gguf talk.mp3
   eardrop transcribe -m models/ *.wav > texts.txt         a line for each; names and warnings stay on the terminal
   eardrop transcribe -m text.gguf --mmproj mmproj.gguf -f json talk.mp3 | jq .text
+  eardrop transcribe -hf LiquidAI/LFM2.5-Audio-1.5B-GGUF:Q4_0 talk.mp3     fetched the first time
   cat talk.ogg | eardrop transcribe -m text.gguf -
 """
 
@@ -26,12 +27,14 @@ def main(words: Sequence[str]) -> int:
     wishes = _parser().parse(words)
     if not wishes.files:
         raise OptionError("no recording was given; name at least one, or - for standard input")
-    model, voice = require_model(wishes), Voice(ERRORS if wishes.quiet else NOTES)
+    voice = Voice(ERRORS if wishes.quiet else NOTES)
     options = given(wishes, Options)
-    Options(**options)  # wrong wishes are known before the model is loaded
+    checked = Options(**options)  # wrong wishes are known before the model is loaded
+    model, projector = find_model(wishes, voice)
     with bar("loading", shown=not wishes.quiet) as progress:
-        asr = load(model, projector=wishes.mmproj, backend=wishes.backend, threads=wishes.threads, progress=progress)
+        asr = load(model, projector=projector, backend=wishes.backend, threads=wishes.threads, progress=progress)
     with asr:
+        language_of(asr.model, checked)
         work = _Work(asr, options, wishes.formats or ["txt"], voice, headed=len(wishes.files) > 1)
         codes = [work.transcribe(file) for file in wishes.files]
     return next((code for code in codes if code), 0)
@@ -42,7 +45,7 @@ def _parser() -> Parser:
         "transcribe",
         "Turn recordings into text. Text goes to standard output, everything else to standard error.",
         EXAMPLES,
-        "-m FILE [options] RECORDING…",
+        "[-m FILE | -hf USER/REPO[:TYPE]] [options] RECORDING…",
     )
     parser.add_argument("files", nargs="*", metavar="RECORDING", help="in any usual format; - is standard input")
     add_model(parser)

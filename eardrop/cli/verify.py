@@ -9,7 +9,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
-from eardrop.cli.flags import Parser, add_model
+from eardrop.cli.flags import Parser, add_model, find_model
 from eardrop.cli.terminal import Voice, bar, console
 from eardrop.printable import printable
 
@@ -51,13 +51,15 @@ def main(words: Sequence[str]) -> int:
     finally:
         subject.close()
     (_print_json if wishes.json else _print)(report, reference)
-    if not wishes.json and not wishes.model:
+    if not wishes.json and not _named(wishes):
         _print_next(reference)
     return int(report.failed)
 
 
 def _parser() -> Parser:
-    parser = Parser("verify", ABOUT, EXAMPLES, "[-m FILE] [--mmproj FILE] [--audio DIR | --fetch] [options]")
+    parser = Parser(
+        "verify", ABOUT, EXAMPLES, "[-m FILE | -hf USER/REPO[:TYPE]] [--mmproj FILE] [--audio DIR | --fetch] [options]"
+    )
     add_model(parser)
     parser.add_argument("--audio", metavar="DIR", help="a folder with the recordings, under any names and formats")
     parser.add_argument("--fetch", action="store_true", help="fetch missing recordings from their public addresses")
@@ -107,18 +109,25 @@ def _subject(wishes: argparse.Namespace, reference: "Reference", missing: dict[s
     )
 
 
+def _named(wishes: argparse.Namespace) -> bool:
+    """Whether there is a model; the one that ships has no published values."""
+    from eardrop.hub import standing
+
+    return bool(wishes.model or wishes.hf_repo or standing())
+
+
 def _pair(wishes: argparse.Namespace) -> tuple[Path | None, Path | None]:
     """The files, as far as they were given: a text model alone is enough for half of the checks."""
     from eardrop.errors import ModelFileError
-    from eardrop.hub import find_projector, find_text
+    from eardrop.hub import find_projector
 
-    if not wishes.model:
+    if not _named(wishes):
         return None, Path(wishes.mmproj) if wishes.mmproj else None
-    text = find_text(wishes.model)
+    text, projector = find_model(wishes, Voice(), bundled=False)
     try:
-        return text, find_projector(text, wishes.mmproj)
+        return text, find_projector(text, projector)
     except ModelFileError:
-        if wishes.mmproj:
+        if projector:
             raise
         return text, None
 
@@ -214,8 +223,5 @@ def _counts(report: "Report") -> str:
 
 
 def _print_next(reference: "Reference") -> None:
-    repositories = " or ".join(str(model["gguf"]) for model in reference.models.values())
-    print(
-        f"weights: fetch a text model and its mmproj file from {repositories} on huggingface.co,\n"
-        "then: eardrop verify -m LFM2.5-Audio-1.5B-F16.gguf --mmproj mmproj-LFM2.5-Audio-1.5B-F16.gguf"
-    )
+    commands = "\n".join(f"  eardrop verify -hf {model['gguf']}:F16" for model in reference.models.values())
+    print(f"this needs no model; to fetch one and verify it:\n{commands}")

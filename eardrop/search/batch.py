@@ -1,16 +1,17 @@
-"""The decode loop: all streams step together, and join, leave and are cancelled between steps.
+"""The decode loop: all streams step together, and join and leave between steps.
 
     submit ─→ waiting ─→ prepared and prefilled ─→ going: one token each per step ─→ ended, slot free
 
 There is no other loop: one stream is a batch of one. Everything here runs on the thread that calls `run`; `submit`,
-`call`, `cancel` and `close` may be called from any.
+`call`, `cancel` and `close` may be called from any. What is computed is `Work` for some tasks: once all of them are
+cancelled it ends within a kernel; as long as one of them waits it goes on.
 """
 
 import queue
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -18,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from eardrop.errors import ContextFull, EngineClosed, ModelFileError
+from eardrop.errors import Cancelled, ContextFull, EngineClosed, ModelFileError
 from eardrop.model.decoder import Picks, Step, prefill
 from eardrop.model.state import Streams
 from eardrop.model.weights import Decoder
 from eardrop.ops import Array
 from eardrop.ops.backend import Backend
+from eardrop.ops.work import Work
 from eardrop.search.choice import Choice, Chooser, Logits, Mask, Search
 from eardrop.search.stop import Finish, Stop
 from eardrop.stages import stage
@@ -55,12 +57,13 @@ class _Going:
     said: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Errand:
     """A function to run between steps."""
 
     function: Callable[[], Any]
-    future: "Future[Any]"
+    future: "Future[Any]" = field(default_factory=Future)
+    cancelled: bool = False
 
 
 @dataclass(eq=False)
@@ -77,6 +80,7 @@ class Batch:
     _going: list[_Going] = field(default_factory=list)
     _steps: dict[tuple[int, bool], Step] = field(default_factory=dict)
     _masked: dict[tuple[int, bool], list[_Going]] = field(default_factory=dict)
+    _work: Work | None = None  # what is computed now
     _closed: bool = False
     _ended: bool = False
 
@@ -87,11 +91,24 @@ class Batch:
         """Let a task join at the next step."""
         self._put(task)
 
-    def call(self, function: Callable[[], Any]) -> "Future[Any]":
-        """Run a function on the loop's thread, between steps."""
-        errand = _Errand(function, Future())
+    def call(self, function: Callable[[], Any]) -> Any:
+        """What a function gives that is run on the loop's thread, between steps; an exception here cancels it."""
+        errand = _Errand(function)
         self._put(errand)
-        return errand.future
+        try:
+            return errand.future.result()
+        finally:
+            self.cancel(errand)
+
+    def cancel(self, whom: Task | _Errand) -> None:
+        """Nobody waits for this any more; harmless once it has ended."""
+        whom.cancelled = True
+        self._nudge()
+
+    def _nudge(self) -> None:
+        work = self._work
+        if work is not None:  # the next one, if this is over, looks for itself when it begins
+            work.nudge()
 
     def _put(self, message: Task | _Errand) -> None:
         self._inbox.put(message)
@@ -99,8 +116,10 @@ class Batch:
             self._turn_away()
 
     def close(self) -> None:
-        """End the loop after this step; whatever has not ended is told so."""
-        self._inbox.put(None)
+        """End the loop; whatever has not ended is told so."""
+        self._closed = True
+        self._nudge()
+        self._inbox.put(None)  # wakes it
 
     def run(self) -> None:
         """The loop, until `close`. However it ends, nobody is left waiting."""
@@ -122,12 +141,30 @@ class Batch:
         idle = not self._going and not self._waiting
         while not self._closed and (idle or not self._inbox.empty()):
             message, idle = self._inbox.get(), False
-            if message is None:
-                self._closed = True
-            elif isinstance(message, Task):
+            if isinstance(message, Task):
                 self._waiting.append(message)
-            else:
-                _run(message)
+            elif message is not None:
+                self._run_errand(message)
+
+    def _run_errand(self, errand: _Errand) -> None:
+        try:
+            with self._working([errand]):
+                result = errand.function()
+        except BaseException as error:  # the caller's to handle
+            errand.future.set_exception(_closed() if self._closed else error)
+        else:
+            errand.future.set_result(result)
+
+    @contextmanager
+    def _working(self, tasks: Sequence[Task | _Errand]) -> Iterator[None]:
+        """Work for these tasks: Cancelled is raised once none of them waits any more, or the loop is closed."""
+        work = Work(lambda: not (self._closed or all(task.cancelled for task in tasks)))
+        outer, self._work = self._work, work
+        try:
+            with work:
+                yield
+        finally:
+            self._work = outer
 
     def _turn_away(self) -> None:
         """Tell whoever came too late; called on any thread once the loop has ended."""
@@ -162,12 +199,13 @@ class Batch:
         if not tasks:
             return []
         try:
-            return list(zip(tasks, self.prepare([task.prompt for task in tasks]), strict=True))
+            with self._working(tasks):
+                return list(zip(tasks, self.prepare([task.prompt for task in tasks]), strict=True))
         except Exception as error:  # whatever it is, the loop goes on and the caller is told
             if len(tasks) > 1:
                 return [pair for task in tasks for pair in self._prepared([task])]
             self._waiting.remove(tasks[0])
-            tasks[0].end(error)
+            tasks[0].end(self._end_of(tasks[0], error))
             return []
 
     def _absorb(self, new: Sequence[_Going], rows: Array) -> None:
@@ -260,19 +298,20 @@ class Batch:
     def _guarded(self, work: Callable[[Sequence[_Going]], None], streams: Sequence[_Going]) -> None:
         """Run; if it fails, its streams end with the error and the loop goes on."""
         try:
-            work(list(streams))
+            with self._working([stream.task for stream in streams]):
+                work(list(streams))
         except Exception as error:
-            self._forget_steps()
+            if not isinstance(error, Cancelled):
+                self._forget_steps()
             for stream in [stream for stream in streams if stream in self._going]:
-                self._leave(stream, error)
+                self._leave(stream, self._end_of(stream.task, error))
+
+    def _end_of(self, task: Task, error: Exception) -> Finish | BaseException:
+        """What a task is told whose work failed, or was stopped."""
+        if task.cancelled:
+            return Finish.CANCELLED
+        return _closed() if self._closed else error
 
 
 def _closed() -> EngineClosed:
     return EngineClosed("the engine was closed; load the model again")
-
-
-def _run(errand: _Errand) -> None:
-    try:
-        errand.future.set_result(errand.function())
-    except BaseException as error:  # the caller's to handle
-        errand.future.set_exception(error)

@@ -1,6 +1,6 @@
 """Recordings become transcripts: the recogniser, and the wishes it understands."""
 
 from eardrop.transcribe.options import Options
-from eardrop.transcribe.recognizer import Recognizer, one_window
+from eardrop.transcribe.recognizer import Recognizer, language_of, one_window
 
-__all__ = ["Options", "Recognizer", "one_window"]
+__all__ = ["Options", "Recognizer", "language_of", "one_window"]

@@ -13,6 +13,7 @@ class Wishes(TypedDict, total=False):
     max_tokens: int | None
     max_seconds: float
     track: int | None
+    language: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,9 @@ class Options:
     )
     track: int | None = field(
         default=None, metadata={"help": "audio track of a container, from 0 (default: the one marked as default)"}
+    )
+    language: str | None = field(
+        default=None, metadata={"help": "what is spoken: en, or ja with a Japanese model (default: the model's own)"}
     )
 
     def __post_init__(self) -> None:

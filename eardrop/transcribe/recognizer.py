@@ -13,8 +13,9 @@ import numpy as np
 from eardrop.audio import SAMPLE_RATE, Source, blocks, name_of
 from eardrop.dialect import REFERENCE, Dialect
 from eardrop.engine import Engine, Handle, Model, Request, Token
-from eardrop.errors import AudioTooLong
+from eardrop.errors import AudioTooLong, OptionError
 from eardrop.ops import Float32
+from eardrop.printable import printable
 from eardrop.search import Finish, Greedy, Search
 from eardrop.stages import stage
 from eardrop.text import MEDIA, Detokenizer, Part, prompt, split_markers
@@ -54,10 +55,13 @@ class Recognizer:
         system         the system's; "Perform ASR." makes LFM2-Audio transcribe
         audio          samples (N,), mono, 16 kHz, or rows from `encode`; one or several
         search         greedy by default
+        max_tokens     most tokens of the answer; None: as many as fit
         parse_special  lets the text spell control tokens
 
         Closing the iterator cancels the request.
         """
+        if max_tokens is not None and max_tokens < 0:
+            raise OptionError(f"max_tokens is {max_tokens}, expected 0 or more, or None for as many as fit")
         audios = [audio] if isinstance(audio, np.ndarray) else list(audio)
         user = split_markers(text, len(audios))
         parts = prompt(self.model.tokenizer, system=system, user=user, dialect=dialect, parse_special=parse_special)
@@ -88,7 +92,15 @@ class Recognizer:
         """
         transcription = _Transcription(self, source, Options(**options), told)
         segments = tuple(transcription.segments())
-        return Result(segments, name_of(source), self.model.name, transcription.seconds, notes=transcription.notes)
+        return Result(
+            segments,
+            name_of(source),
+            self.model.name,
+            transcription.seconds,
+            language=transcription.language,
+            notes=transcription.notes,
+            demonstration=self.model.demonstration,
+        )
 
     def close(self) -> None:
         """Stop computing; whoever waits for text is told."""
@@ -118,6 +130,15 @@ def one_window(source: Source, model: Model, options: Options) -> tuple[Float32,
     return np.concatenate(pieces), tuple(read.notes)
 
 
+def language_of(model: Model, options: Options) -> str:
+    """The language a model is asked to write; OptionError where it can't."""
+    wanted = options.language or model.languages[0]
+    if wanted not in model.languages:
+        there = " and ".join(model.languages)
+        raise OptionError(f"the language is {printable(wanted)!r}, and {model.name} writes {there}; take another model")
+    return wanted
+
+
 class _Transcription:
     """One recording on its way to segments."""
 
@@ -130,6 +151,7 @@ class _Transcription:
     ) -> None:
         self._asr, self._source, self._options, self._told = asr, source, options, told
         self._architecture = asr.model.architecture
+        self.language = language_of(asr.model, options)
         self.seconds = 0.0
         self.notes: tuple[str, ...] = ()
 
@@ -143,7 +165,8 @@ class _Transcription:
 
     def _handle(self, samples: Float32) -> Handle:
         model, architecture = self._asr.model, self._architecture
-        parts = prompt(model.tokenizer, system=architecture.system_prompt, user=[MEDIA], dialect=REFERENCE)
+        system = architecture.prompts[self.language]
+        parts = prompt(model.tokenizer, system=system, user=[MEDIA], dialect=REFERENCE)
         limit = self._options.max_tokens or architecture.token_limit(self.seconds)
         # what a transcript may not hold can't be chosen: control tokens that don't end it, words that aren't any
         allowed = ~(model.tokenizer.control_mask() | model.tokenizer.unused_mask())

@@ -23,6 +23,7 @@ def write(result: "Result") -> str:
         "duration": result.duration,
         "source": result.source,
         "model": result.model,
+        "demonstration": result.demonstration,
         "notes": list(result.notes),
     }
     return json.dumps(whole)
@@ -54,7 +55,7 @@ def read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What `write` wrote: the result's own fields, and those of its segments."""
     try:
         whole = json.loads(path.read_text(encoding="utf-8"))
-        facts = {name: whole[name] for name in ("source", "model", "duration", "language")}
+        facts = {name: whole[name] for name in ("source", "model", "demonstration", "duration", "language")}
         segments = [
             {
                 **{name: segment[name] for name in ("start", "end", "text")},

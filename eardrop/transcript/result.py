@@ -37,6 +37,7 @@ class Result:
     duration: float  # seconds of audio
     language: str = "en"
     notes: tuple[str, ...] = ()  # what was wrong with the recording
+    demonstration: bool = False  # by the small model that ships; a real one writes better
 
     @property
     def text(self) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from eardrop.bench import random_weights
-from eardrop.bench.pairs import PAIRS, full, write_pair
+from eardrop.bench.pairs import MIXES, PAIRS, full, thin, write_pair, write_projector, write_text
 from eardrop.bench.random_weights import Draws, RandomWeight
 from eardrop.errors import ModelFileError, OptionError
 from eardrop.gguf import by_name, open_gguf
@@ -134,3 +134,55 @@ def test_the_full_pair_has_the_real_shapes_and_is_made_in_little_memory(tmp_path
     )
     assert file.tensor("token_embd.weight", (4096, 2048)).nbytes > 6e6
     assert peak < 24 << 20
+
+
+def formats(mix: str, tmp_path: Path) -> dict[str, str]:
+    """The formats of a full text model's matrices, layer after layer, made as narrow as they can be."""
+    pair = full(mix)
+    small = replace(pair, text=replace(pair.text, width=256, feed_forward=256, heads=4, kv_heads=2, vocabulary=1024))
+    file = open_gguf(write_text(small, tmp_path))
+    return {name: tensor.format.name for name, tensor in file.tensors.items()}
+
+
+def of(found: dict[str, str], kind: str) -> list[str]:
+    return [form for name, form in found.items() if name.endswith(f".{kind}.weight")]
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_the_tied_embedding_has_six_bits_where_others_have_fewer(mix: str, tmp_path: Path) -> None:
+    found = formats(mix, tmp_path)
+    plain = mix in ("F32", "F16", "BF16", "Q8_0")
+    assert found["token_embd.weight"] == (mix if plain else "Q6_K")
+    base = mix.removesuffix("_S").removesuffix("_M")
+    for kind in ("ffn_gate", "ffn_up", "attn_q", "attn_k", "attn_output", "in_proj", "out_proj"):
+        assert set(of(found, kind)) == {base}
+
+
+def places(forms: list[str], form: str) -> list[int]:
+    return [place for place, found in enumerate(forms) if found == form]
+
+
+@pytest.mark.parametrize(
+    ("mix", "better", "values", "downs"),
+    [
+        ("Q4_0", "Q6_K", [], []),
+        ("Q4_K_M", "Q6_K", [2, 5], [0, 1, 4, 7, 10, 13, 14, 15]),
+        ("Q5_K_M", "Q6_K", [2, 5], [0, 1, 4, 7, 10, 13, 14, 15]),
+        ("Q4_K_S", "Q5_K", [0, 1, 2, 3], [0, 1]),
+        ("IQ4_XS", "Q5_K", [], [0, 1]),
+    ],
+)
+def test_matrices_are_mixed_as_llama_cpps_quantizer_mixes_them(mix, better, values, downs, tmp_path: Path) -> None:
+    found = formats(mix, tmp_path)
+    assert places(of(found, "attn_v"), better) == values
+    assert places(of(found, "ffn_down"), better) == downs
+
+
+def test_the_thin_model_takes_a_full_projectors_rows() -> None:
+    assert thin().audio == full("F16").audio
+    assert thin().text.width == full("F16").text.width
+
+
+def test_a_projector_is_written_alone(tmp_path: Path) -> None:
+    assert write_projector(PAIRS["micro"], tmp_path).name == "mmproj-micro.gguf"
+    assert len(list(tmp_path.iterdir())) == 1

@@ -65,18 +65,18 @@ def test_what_we_log_is_understood() -> None:
 
 
 def test_both_run_in_turns_on_the_same_question(monkeypatch, question: Question, program: Path) -> None:
-    turns, run = [], peers._run
+    turns, run = [], peers._process
     # eardrop itself is run once for real; what it says is enough for the other turns
     ours = []
 
-    def short(command, said):
+    def short(command, said, environment=None):
         turns.append(Path(command[0]).name)
         if command[0] != sys.executable:
             return run(command, said)
         ours[:] = ours or [run(command, said)]
         return ours[0]
 
-    monkeypatch.setattr(peers, "_run", short)
+    monkeypatch.setattr(peers, "_process", short)
     found = peers.against(program, question)
     python = Path(sys.executable).name
     assert turns == [python, "llama-mtmd-cli"] * (peers.LEAST_PAIRS + 1)
@@ -121,7 +121,7 @@ def test_fewer_than_five_pairs_are_refused(question: Question, program: Path) ->
 def test_a_program_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
     failing = [sys.executable, "-c", "import sys; sys.exit('no such \\x1b model')"]
     with pytest.raises(EardropError, match=r"ended with 1: no such \\x1b model; run it by itself"):
-        peers._run(failing, peers._said_by_llama)
+        peers._process(failing, peers._said_by_llama)
 
 
 def test_a_program_that_is_not_there_is_told(monkeypatch) -> None:
@@ -132,7 +132,7 @@ def test_a_program_that_is_not_there_is_told(monkeypatch) -> None:
 def test_memory_is_the_processs_own(tmp_path: Path) -> None:
     hungry = "import time; x = bytearray(200 << 20); time.sleep(0.2)"
     runs = [
-        peers._run([sys.executable, "-c", program], peers._said_by_us)
+        peers._process([sys.executable, "-c", program], peers._said_by_us)
         for program in (hungry, "import time; time.sleep(0.1)")
     ]
     if runs[0].peak_bytes is None:
@@ -143,3 +143,44 @@ def test_memory_is_the_processs_own(tmp_path: Path) -> None:
 def test_the_version_is_read_from_either_stream(program: Path) -> None:
     assert subprocess.run([program, "--version"], capture_output=True, check=False).stderr
     assert peers._build(program) == "version: 7 (abc)"
+
+
+LLAMA_BENCH = '[{"n_prompt": 0, "n_gen": 4, "avg_ts": 101.5, "samples_ts": [101.5]}]'
+BATCHED_BENCH = '\n{"pl": 1, "speed_tg": 38.5}\n{"pl": 8, "speed_tg": 68.25}\n\n'
+
+
+@pytest.fixture
+def llama(tmp_path: Path, program: Path) -> peers.Llama:
+    """All of llama.cpp's programs, which write down what they were told."""
+    for name, out in ((peers.BENCH, LLAMA_BENCH), (peers.BATCHED, BATCHED_BENCH)):
+        written = (
+            f"#!{sys.executable}\nimport sys\nopen({str(tmp_path / 'words')!r}, 'a').write(' '.join(sys.argv[1:]))"
+        )
+        (tmp_path / name).write_text(f"{written}\nprint({out!r})\n")
+        (tmp_path / name).chmod(0o755)
+    return peers.Llama(tmp_path, 2)
+
+
+def test_llama_bench_measures_a_decode_or_a_prefill(llama: peers.Llama) -> None:
+    for measure, words in ((llama.decode, "-p 0 -n 32 -t 2 -r 1"), (llama.prefill, "-p 32 -n 0 -t 2 -r 1")):
+        assert measure(TEXT, 32) == 101.5
+        assert words in (llama.folder / "words").read_text()
+
+
+def test_llama_batched_bench_measures_one_stream_and_all(llama: peers.Llama) -> None:
+    assert llama.together(TEXT, rows=16, tokens=50, streams=8) == (38.5, 68.25)
+    assert "-npp 16 -ntg 50 -npl 1,8 -t 2 -c 1024" in (llama.folder / "words").read_text()
+
+
+def test_the_encoder_is_that_of_the_last_clip(llama: peers.Llama) -> None:
+    clip = DATA / "ms100.wav"
+    assert llama.encoder(TEXT, PROJECTOR, [clip]) == 1.016
+    assert "'-p', '<__media__>', '-n', '1'" in (llama.folder / "words").read_text()
+    with pytest.raises(EardropError, match="didn't say how long the encoder took, 3 times"):
+        llama.encoder(TEXT, PROJECTOR, [clip, clip])  # it logs one
+    assert (llama.folder / "words").read_text().count("<__media__><__media__>") == 3
+
+
+def test_a_folder_without_the_programs_is_told(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="llama-mtmd-cli: no program"):
+        peers.Llama(tmp_path, 2)

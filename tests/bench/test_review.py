@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from eardrop.audio import read
 from eardrop.bench import machine, plot
 from eardrop.bench.review import Question, Span, own_seconds, review, weight_bytes
 from eardrop.cli.main import main
 from eardrop.errors import MissingExtra, OptionError
+from eardrop.stages import calls, timing
 from tests.pairs import DATA, pair
 
 TEXT, PROJECTOR = pair()
@@ -57,6 +60,15 @@ def test_what_is_not_measured_is_none_and_nothing_is_estimated(report: dict) -> 
     assert all(figure is None or figure["samples"] for figure in report["figures"].values())
 
 
+def test_peak_memory_is_that_of_a_process_that_did_nothing_else(report: dict) -> None:
+    peak = report["figures"]["peak memory"]
+    if peak is None:
+        pytest.skip("this system doesn't say")
+    (taken,) = peak["samples"]
+    assert 10 << 20 < taken < 10 << 30
+    assert taken != machine.peak_memory()
+
+
 def test_operations_have_calls_and_bytes(report: dict) -> None:
     assert {"op", "calls", "seconds", "flops", "bytes"} == set(report["operations"][0])
 
@@ -66,6 +78,30 @@ def test_a_text_of_one_token_has_no_steps_and_no_speed_of_them(monkeypatch) -> N
     found = review(Question(TEXT, PROJECTOR, AUDIO, tokens=1, runs=1, backend="numpy"))
     assert found["figures"]["tokens a second"] is None
     assert "token" not in [stage["stage"] for stage in found["stages"]]
+
+
+def test_resampling_is_a_stage_where_there_is_some() -> None:
+    ended: list[tuple[str, float]] = []
+    with timing(lambda name, seconds: ended.append((name, seconds))):
+        read(np.zeros(16_000, np.float32))
+        assert not ended
+        read(np.zeros(32_000, np.float32), rate=8_000)  # in pieces of a second, told once
+    ((name, seconds),) = ended
+    assert name == "resample"
+    assert seconds > 0
+
+
+def test_a_stage_of_calls_counts_the_calls_alone_and_those_that_fail(monkeypatch) -> None:
+    clock = iter(range(100))
+    tick = lambda: float(next(clock))  # noqa: E731
+    monkeypatch.setattr("eardrop.stages.time", SimpleNamespace(perf_counter=tick))
+    ended: list[tuple[str, float]] = []
+    with timing(lambda name, seconds: ended.append((name, seconds))), calls("dividing") as call:
+        assert call(divmod, 7, 2) == (3, 1)
+        tick()  # other work
+        with pytest.raises(ZeroDivisionError):
+            call(divmod, 1, 0)
+    assert ended == [("dividing", 2.0)]
 
 
 def test_own_time_leaves_out_what_lies_within_on_the_same_thread() -> None:

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -35,16 +36,38 @@ def test_json_alone_goes_to_standard_output(model, clip, capsys) -> None:
         ([], "required: what"),
         (["stages"], "--audio"),
         (["stages", "--audio", "a.wav"], "-m"),
-        (["stages", "--audio", "a.wav", "-m", "a.gguf", "--full", "Q4_0"], "one of the two"),
+        (["stages", "--audio", "a.wav", "-m", "a.gguf", "--full", "Q4_0"], "give one of"),
         (["stages", "--audio", "a.wav", "--full", "Q9"], "choose F32"),
         (["stages", "--audio", "a.wav", "-m", "a.gguf", "--against", "no-such-program"], "no program of that name"),
-        (["compare", "a.json"], "B.json"),
+        (["compare", "a.json"], "required: B"),
         (["stegs"], "invalid choice"),
     ],
 )
 def test_wrong_wishes_are_told_at_once(words, told, capsys) -> None:
     assert main(["bench", *words]) == OptionError.exit_code
     assert told in capsys.readouterr().err
+
+
+def test_two_folders_are_reviewed_in_turns_on_one_question(model, clip, tmp_path, monkeypatch, capsys) -> None:
+    told = {}
+
+    def in_turns(a, b, words, *, runs, **options):
+        told.update(folders=(a, b), words=words, runs=runs)
+        raise OptionError("that will do")
+
+    monkeypatch.setattr(bench, "in_turns", in_turns)
+    words = ["-m", model, "--audio", clip("ms20"), "--runs", "3", "--tokens", "2", "--threads", "1"]
+    assert main(["bench", "compare", str(tmp_path), str(tmp_path / ".."), *words]) == OptionError.exit_code
+    assert "that will do" in capsys.readouterr().err
+    assert (told["folders"], told["runs"]) == ((tmp_path, tmp_path / ".."), 3)
+    assert told["words"][:2] == ["-m", str(Path(model).resolve())]
+    assert told["words"][-6:] == ["--tokens", "2", "--threads", "1", "--backend", "auto"]
+
+
+def test_a_folder_beside_a_file_is_no_pair(tmp_path, capsys) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    assert main(["bench", "compare", str(tmp_path / "a.json"), str(tmp_path)]) == OptionError.exit_code
+    assert "a.json has schema None" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", bench.MEASURES)

@@ -142,6 +142,12 @@ def test_generate_answers_text_alone_and_audio_with_text(asr: Recognizer) -> Non
     assert [t.id for t in marked] == heard
 
 
+def test_generate_refuses_fewer_than_no_tokens_before_anyone_iterates(asr: Recognizer) -> None:
+    with pytest.raises(eardrop.OptionError, match="max_tokens is -1, expected 0 or more"):
+        asr.generate("hello", max_tokens=-1)
+    assert list(asr.generate("hello", max_tokens=0)) == []
+
+
 def test_generate_refuses_markers_without_recordings(asr: Recognizer) -> None:
     with pytest.raises(eardrop.OptionError, match="media markers"):
         asr.generate("<__media__><__media__>", audio=record("ms100").samples)

@@ -36,6 +36,7 @@ from eardrop.backends.numpy import NumpyBackend
 from eardrop.gguf import BlockFormat, GgufTensor
 from eardrop.knobs import JIT, THREADS
 from eardrop.ops import OPS, Arithmetic, outputs
+from eardrop.ops.work import heed, stoppable
 
 
 @dataclass
@@ -226,9 +227,13 @@ class CpuBackend(NumpyBackend):
     def _run(self, kernel: Kernel, arguments: Sequence[Any], items: int, chunk: int) -> None:
         """Run a kernel now; while a step is captured, record it too."""
         if JIT.read() == "0":
+            heed()
             self._fall_back(partial(_interpreted, kernel, arguments, items, self.target))
             return
-        self._team.call(kernel, arguments, items, chunk)
+        once = Program()
+        once.add(kernel, arguments, items, chunk)
+        with stoppable(once.freeze(self._compiler).stop):
+            self._team.run(once)
         if self._recording:
             self._recording.program().add(kernel, arguments, items, chunk)
 

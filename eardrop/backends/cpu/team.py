@@ -38,7 +38,7 @@ YIELD = NAP + 8
 SPINS = 20_000  # between programs: about half a millisecond
 SPINS_TOGETHER = 2_000  # within one
 MOST_NAP = 1000  # microseconds
-MOST_ARGUMENTS = 32  # of a kernel
+TAKEN = 1 << 62  # more than any record has chunks
 
 
 def _emit_call(b: Builder, target: Target, type_: Type, code: Value, *operands: Value) -> Any:
@@ -155,9 +155,20 @@ class Program:
         for record, (kernel_, arguments, items, chunk) in zip(records, self.calls, strict=True):
             words = np.array(arguments, np.int64)
             self.kept.append(words)
-            record[:5] = compiler.address(kernel_), words.ctypes.data, -(-items // chunk), chunk, items
+            record[:5] = compiler.address(kernel_), word(words), -(-items // chunk), chunk, items
         self.records = records
         return self
+
+    def stop(self) -> None:
+        """End it early, from any thread; what it computes is void, and it can't be run again.
+
+        Chunks that threads have taken are finished. Its records come to an end of chunks, so the team passes every
+        barrier as always. First the number of chunks, then the counter: a thread that has read the old number has it
+        from after `launch` reset the counter.
+        """
+        assert self.records is not None, "a program is frozen before it is stopped"
+        self.records[:, CHUNKS // 8] = 0
+        self.records[:, NEXT // 8] = TAKEN
 
 
 _FLOAT, _BITS = struct.Struct("<fxxxx"), struct.Struct("<q")
@@ -177,9 +188,8 @@ class Team:
         self._compiler, self._size = compiler, threads
         self._launch = _callable(compiler.address(launch))
         self._lock = threading.Lock()
-        self._job, self._words = np.zeros(4, np.int64), np.zeros(MOST_ARGUMENTS, np.int64)
-        self._job_at, self._words_at = word(self._job), word(self._words)
-        self._once = aligned(RECORD).view(np.int64).reshape(1, 8)
+        self._job = np.zeros(4, np.int64)  # the arguments of `launch`
+        self._job_at = word(self._job)
         self._start()
 
     def _start(self) -> None:
@@ -201,24 +211,11 @@ class Team:
         records = program.records
         assert records is not None, "a program is frozen before it is run"
         with self._lock:
-            self._launch_records(records)
-
-    def call(self, kernel_: Kernel, arguments: Sequence[Any], items: int, chunk: int) -> None:
-        """Run one kernel, as `Program.add` takes it: a program that is made and forgotten in a few microseconds."""
-        words = [word(argument) for argument in arguments]
-        with self._lock:
-            self._words[: len(words)] = words
-            chunk = max(1, chunk)
-            code = self._compiler.address(kernel_)
-            self._once[0, :5] = code, self._words_at, -(-items // chunk), chunk, items
-            self._launch_records(self._once)
-
-    def _launch_records(self, records: npt.NDArray[np.int64]) -> None:
-        if os.getpid() != self._process:  # a fork has no threads but the one that forked
-            self.close.detach()
-            self._start()
-        self._job[:] = self._sync_at, word(records), len(records), self._size
-        self._launch(self._job_at, 0, 0)
+            if os.getpid() != self._process:  # a fork has no threads but the one that forked
+                self.close.detach()
+                self._start()
+            self._job[:] = self._sync_at, word(records), len(records), self._size
+            self._launch(self._job_at, 0, 0)
 
 
 def _callable(address: int) -> Any:

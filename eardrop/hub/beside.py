@@ -1,16 +1,11 @@
-"""Names become files. For now: a text model on disk, and the projector that belongs to it."""
+"""Files that lie on this machine: a text model, and the projector that belongs to it."""
 
 import os
-import re
 from pathlib import Path
 
 from eardrop.errors import ModelFileError, OptionError
+from eardrop.hub.names import is_projector, is_text, parts
 from eardrop.printable import printable
-
-_KIND = re.compile(r"mmproj", re.IGNORECASE)
-_OTHERS = re.compile(r"mmproj|vocoder|tokenizer|audiodecoder", re.IGNORECASE)
-_SPLIT_REST = re.compile(r"-(?!00001)\d{5}-of-\d{5}\.gguf$")
-_SIZE = re.compile(r"[-_.](F32|F16|BF16|I?Q\d\w*)$", re.IGNORECASE)
 
 
 def find_text(model: str | os.PathLike[str]) -> Path:
@@ -34,7 +29,7 @@ def find_projector(text: Path, projector: str | os.PathLike[str] | None = None) 
     if projector is not None:
         return _existing(Path(projector))
     for folder in (text.parent, text.parent.resolve().parent):  # resolved: "." has no folder above, by its name
-        candidates = _closest(text, [path for path in _files(folder) if _KIND.search(path.name)])
+        candidates = _closest(text, [path for path in _files(folder) if is_projector(path.name)])
         if candidates:
             return _only(candidates, f"beside {printable(text.name)} are", "projectors", "--mmproj")
     name = printable(text.name)
@@ -56,22 +51,14 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _models(folder: Path) -> list[Path]:
-    return [path for path in _files(folder) if not _OTHERS.search(path.name) and not _SPLIT_REST.search(path.name)]
+    return [path for path in _files(folder) if is_text(path.name)]
 
 
 def _closest(text: Path, projectors: list[Path]) -> list[Path]:
     """Those of the same model; among them those of the same weight type, if there are any."""
-    name, size = _parts(text)
-    same = [path for path in projectors if _parts(path)[0] == name] or projectors
-    return [path for path in same if _parts(path)[1] == size] or same
-
-
-def _parts(path: Path) -> tuple[str, str]:
-    """What a file name says of the model, and of the type of its weights."""
-    stem = re.sub(r"-\d{5}-of-\d{5}$", "", path.name.removesuffix(".gguf"))
-    size = _SIZE.search(stem)
-    base = _SIZE.sub("", stem).lower().replace("mmproj-", "").replace("audioencoder-", "").replace("-mmproj", "")
-    return base, size[1].upper() if size else ""
+    model, weights = parts(text.name)
+    same = [path for path in projectors if parts(path.name)[0] == model] or projectors
+    return [path for path in same if parts(path.name)[1] == weights] or same
 
 
 def _only(paths: list[Path], where: str, what: str, flag: str) -> Path:
