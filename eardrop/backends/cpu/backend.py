@@ -33,6 +33,7 @@ from eardrop.backends.cpu.team import Program, Team, word
 from eardrop.backends.cpu.types import F32
 from eardrop.backends.cpu.unpack import UNPACKINGS
 from eardrop.backends.numpy import NumpyBackend
+from eardrop.errors import OptionError
 from eardrop.gguf import BlockFormat, GgufTensor
 from eardrop.knobs import JIT, THREADS
 from eardrop.ops import OPS, Arithmetic, outputs
@@ -89,9 +90,10 @@ class CpuBackend(NumpyBackend):
         self.threads = threads or usable_cores()
         self._team = Team(self._compiler, self.threads)
         self._recording: Recording | None = None
-        self._products = Products(
-            self._run, self.target, self.threads, precision == "bf16" and self.target.has("dot_bf16")
-        )
+        in_bf16 = precision == "bf16"
+        if in_bf16 and not self.target.has("dot_bf16"):
+            raise OptionError(f"precision bf16 needs AVX-512 with BF16, {self.target.name} has none: leave it out")
+        self._products = Products(self._run, self.target, self.threads, in_bf16)
         for name in self.lacking:
             setattr(self, name, self._falling_back(OPS[name].reference))
 
@@ -101,8 +103,10 @@ class CpuBackend(NumpyBackend):
         return tuple(name for name in OPS if getattr(CpuBackend, name) is getattr(NumpyBackend, name))
 
     def arithmetic(self, format_: BlockFormat) -> Arithmetic:
-        """Blocks are multiplied in bytes, plain numbers in float32."""
-        return Arithmetic.INT8 if format_.name in UNPACKINGS else Arithmetic.FLOAT32
+        """Blocks are multiplied in bytes, plain numbers in float32 or as was asked for."""
+        if format_.name in UNPACKINGS:
+            return Arithmetic.INT8
+        return Arithmetic.BFLOAT16 if self._products.in_bf16 else Arithmetic.FLOAT32
 
     def weight(self, tensor: GgufTensor) -> Any:
         """The tensor itself, where a kernel reads its format and width; else its values."""
