@@ -25,6 +25,7 @@ def load(
     projector: str | os.PathLike[str] | None = None,
     backend: str = "auto",
     threads: int | None = None,
+    precision: str = "float32",
     kv: str | None = None,
     streams: int = 8,
     progress: Callable[[float], None] = lambda share: None,
@@ -37,6 +38,8 @@ def load(
     projector  the projector (mmproj); None finds it beside the text model
     backend    "auto" or a name from `eardrop info`
     threads    that compute; None is one for each physical core this process may use
+    precision  of products with weights that aren't quantised, where many rows are multiplied: "float32", or "bf16",
+               faster and rounded to eight bits, where the backend has it
     kv         type of the cached keys and values; None is the backend's own
     streams    texts that are decoded at once
     progress   told the share of the tensors that are loaded, 0 to 1
@@ -44,7 +47,7 @@ def load(
     Raises ModelFileError for files that are missing, damaged, or not what they should be, FetchError for a name that
     can't be fetched.
     """
-    chosen = choose(backend, threads=threads)
+    chosen = choose(backend, threads=threads, precision=precision)
     return Recognizer(Engine(load_model(model, projector, chosen, progress), streams=streams, kv=kv))
 
 

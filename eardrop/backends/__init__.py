@@ -18,19 +18,21 @@ from eardrop.ops.backend import Backend
 class BackendChoice:
     """One row of the table that `--backend` and `eardrop info` read."""
 
-    make: Callable[..., Backend]  # given threads=N, None for the backend's own choice
+    make: Callable[..., Backend]  # given threads=N, None for the backend's own choice, and precision=NAME
     about: str
     missing: Callable[[], str | None]  # why it can't run here, or None
 
 
-def _numpy(threads: int | None = None) -> Backend:
+def _numpy(threads: int | None, precision: str) -> Backend:
+    if precision != "float32":
+        raise OptionError(f"precision is {precision!r}, but the numpy backend computes in float32: leave it out")
     return NumpyBackend()  # its threads are its BLAS library's
 
 
-def _cpu(threads: int | None = None) -> Backend:
+def _cpu(threads: int | None, precision: str) -> Backend:
     from eardrop.backends.cpu.backend import CpuBackend  # imported when chosen: a compiler comes with it
 
-    return CpuBackend(threads)
+    return CpuBackend(threads, precision)
 
 
 def _cpu_missing() -> str | None:
@@ -48,14 +50,17 @@ BACKENDS: dict[str, BackendChoice] = {
     "numpy": BackendChoice(_numpy, "NumPy, one operation at a time: the reference", lambda: None),
 }
 
+PRECISIONS = ("float32", "bf16")  # of products with F32, F16 and BF16 weights, where many rows are multiplied
 OPERATIONS = 2  # the level of EARDROP_DEBUG that times operations
 LEDGER = Ledger()  # where it is entered
 
 
-def choose(name: str = "auto", *, threads: int | None = None) -> Backend:
+def choose(name: str = "auto", *, threads: int | None = None, precision: str = "float32") -> Backend:
     """The backend of this name, or for "auto" the fastest that runs here; checked, timed or tapped if a knob asks.
 
-    Raises OptionError for a name that isn't in the table or can't run here.
+    precision  one of PRECISIONS
+
+    Raises OptionError for a name that isn't in the table or can't run here, or a precision that it hasn't.
     """
     usable = [known for known, choice in BACKENDS.items() if choice.missing() is None]
     wanted = usable[0] if name == "auto" else name
@@ -66,7 +71,9 @@ def choose(name: str = "auto", *, threads: int | None = None) -> Backend:
         raise OptionError(f"backend {wanted!r} can't run here: {reason}")
     if threads is not None and threads < 1:
         raise OptionError(f"threads is {threads}, expected at least 1")
-    backend = BACKENDS[wanted].make(threads=threads)
+    if precision not in PRECISIONS:
+        raise OptionError(f"precision is {precision!r}: choose {' or '.join(PRECISIONS)}")
+    backend = BACKENDS[wanted].make(threads=threads, precision=precision)
     if CHECK.level():
         backend = checked(backend)
     if DEBUG.level() >= OPERATIONS:
@@ -83,6 +90,7 @@ __all__ = [
     "BACKENDS",
     "LEDGER",
     "OPERATIONS",
+    "PRECISIONS",
     "BackendChoice",
     "Divergence",
     "Ledger",

@@ -43,8 +43,8 @@ _PEAK = """
 import sys
 from eardrop.bench.machine import peak_memory
 from eardrop.loading import load
-model, projector, audio, tokens, threads, backend = sys.argv[1:]
-with load(model, projector=projector or None, backend=backend, threads=int(threads)) as asr:
+model, projector, audio, tokens, threads, backend, precision = sys.argv[1:]
+with load(model, projector=projector or None, backend=backend, threads=int(threads), precision=precision) as asr:
     asr.transcribe(audio, max_tokens=int(tokens))
 print(peak_memory() or "")
 """
@@ -62,6 +62,7 @@ class Question:
     runs: int = RUNS
     threads: int | None = None
     backend: str = "auto"
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         for name in ("tokens", "runs"):
@@ -156,7 +157,7 @@ def start_seconds() -> float:
 def peak_memory(question: Question) -> int | None:
     """The most bytes of memory that a process holds which loads the model and transcribes once."""
     words = [question.model, question.projector or "", question.audio, question.tokens, question.computing]
-    command = [sys.executable, "-c", _PEAK, *map(str, words), question.backend]
+    command = [sys.executable, "-c", _PEAK, *map(str, words), question.backend, question.precision]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return int(done.stdout) if done.stdout.strip() else None
 
@@ -166,7 +167,13 @@ def _loaded(question: Question) -> tuple[Recognizer, list[float]]:
     seconds: list[float] = []
     while True:
         started = time.perf_counter()
-        asr = load(question.model, projector=question.projector, backend=question.backend, threads=question.threads)
+        asr = load(
+            question.model,
+            projector=question.projector,
+            backend=question.backend,
+            threads=question.threads,
+            precision=question.precision,
+        )
         seconds.append(time.perf_counter() - started)
         if len(seconds) > question.runs or (len(seconds) > 1 and sum(seconds) > LOAD_SECONDS):
             return asr, seconds[1:]
@@ -284,7 +291,7 @@ def _operations(question: Question) -> list[dict[str, Any]]:
     """Every operation below the stages, the longest first."""
     from eardrop.audio import read
 
-    backend = choose(question.backend, threads=question.threads)
+    backend = choose(question.backend, threads=question.threads, precision=question.precision)
     speeds = of_model(
         lambda timed: load_model(question.model, question.projector, timed),
         read(question.audio),

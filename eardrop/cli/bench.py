@@ -9,7 +9,6 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from eardrop.audio import read
-from eardrop.backends import choose
 from eardrop.bench import machine, peers, plot
 from eardrop.bench.checkouts import in_turns
 from eardrop.bench.compare import Limit, compare, markdown, read_review, shown
@@ -17,7 +16,7 @@ from eardrop.bench.noise import Estimate
 from eardrop.bench.ops import Speed, of_cases, of_model
 from eardrop.bench.pairs import MIXES, full, write_pair
 from eardrop.bench.review import RUNS, Question, review
-from eardrop.cli.flags import Parser, add_model, find_model
+from eardrop.cli.flags import Parser, add_model, chosen_backend, computed, find_model
 from eardrop.cli.sheet import Section, show
 from eardrop.cli.terminal import NOTES, Voice, bar
 from eardrop.errors import OptionError
@@ -112,7 +111,7 @@ def _question(wishes: argparse.Namespace) -> Question:
         raise OptionError("no recording was given; name one with --audio")
     model, projector = _pair(wishes)
     return Question(
-        model, projector, Path(wishes.audio), wishes.tokens, wishes.runs, wishes.threads, wishes.backend
+        model, projector, Path(wishes.audio), wishes.tokens, wishes.runs, **computed(wishes)
     )  # fmt: skip
 
 
@@ -229,6 +228,7 @@ def _reviews(wishes: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]
     files = {"-m": question.model, "--mmproj": question.projector, "--audio": question.audio}
     words = [word for flag, path in files.items() if path is not None for word in (flag, str(path.resolve()))]
     words += ["--tokens", str(question.tokens), "--threads", str(question.computing), "--backend", question.backend]
+    words += ["--precision", question.precision]
     return in_turns(a, b, words, runs=question.runs, told=Voice(NOTES).note)
 
 
@@ -239,7 +239,7 @@ def _ops(words: Sequence[str]) -> int:
     named = wishes.model or wishes.hf_repo
     if (named is None) != (wishes.audio is None):
         raise OptionError("a whole model is measured on a recording: give -m and --audio, or neither")
-    backend = choose(wishes.backend, threads=wishes.threads)
+    backend = chosen_backend(wishes)
     if named is None:
         speeds: Iterable[Speed] = of_cases(backend, wishes.op)
     else:

@@ -12,7 +12,7 @@ import numpy as np
 
 from eardrop.audio import SAMPLE_RATE
 from eardrop.bench import machine
-from eardrop.cli.flags import Parser, add_model, add_options, find_model, given
+from eardrop.cli.flags import Parser, add_model, add_options, computed, find_model, given
 from eardrop.cli.sheet import Section, show
 from eardrop.cli.side_by_side import side_by_side
 from eardrop.cli.terminal import ERRORS, NOTES, Voice, bar, console
@@ -145,7 +145,7 @@ class _Work:
         checked = Options(**options)
         model, projector = find_model(wishes, self._voice)
         with bar("loading", shown=not quiet) as progress:
-            asr = load(model, projector=projector, backend=wishes.backend, threads=wishes.threads, progress=progress)
+            asr = load(model, projector=projector, progress=progress, **computed(wishes))
         with asr, bar("transcribing", shown=not quiet) as progress:
             language = language_of(asr.model, checked)
             asr.transcribe(np.zeros(SAMPLE_RATE, np.float32), max_tokens=1)  # kernels are compiled at their first call

@@ -7,12 +7,15 @@ import typing
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from eardrop.cli.fetching import fetch_shown
 from eardrop.cli.terminal import Voice
 from eardrop.errors import OptionError
 from eardrop.hub import KNOWN, Files, is_bundled, locate, not_fetched, require_name
+
+if TYPE_CHECKING:
+    from eardrop.ops.backend import Backend
 
 MODEL_HELP = "text model (GGUF), a folder with the pair, or USER/REPO[:TYPE] (default: see eardrop models --help)"
 HUB_HELP = "a model on the hub and its weight type, as Q4_0; fetched unless it is in the cache"
@@ -100,7 +103,7 @@ def _reading(hint: Any) -> dict[str, Any]:
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Which model, and what it runs on."""
-    from eardrop.backends import BACKENDS
+    from eardrop.backends import BACKENDS, PRECISIONS
 
     parser.add_argument("-m", "--model", metavar="FILE", help=MODEL_HELP)
     parser.add_argument("-hf", "-hfr", "--hf-repo", metavar="USER/REPO[:TYPE]", help=HUB_HELP)
@@ -112,6 +115,26 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", default="auto", metavar="NAME", help=f"auto, {', '.join(BACKENDS)} (default: the fastest here)"
     )
+    parser.add_argument("--precision", default=PRECISIONS[0], metavar="NAME", help=precision_help())
+
+
+def precision_help() -> str:
+    """What the flag of that name does."""
+    from eardrop.backends import PRECISIONS
+
+    return f"of F32, F16 and BF16 weights: {' or '.join(PRECISIONS)}, faster and less exact (default: {PRECISIONS[0]})"
+
+
+def computed(wishes: argparse.Namespace) -> dict[str, Any]:
+    """How it is computed, as `load` takes it."""
+    return {"backend": wishes.backend, "threads": wishes.threads, "precision": wishes.precision}
+
+
+def chosen_backend(wishes: argparse.Namespace) -> "Backend":
+    """The backend as the flags have it."""
+    from eardrop.backends import choose
+
+    return choose(wishes.backend, threads=wishes.threads, precision=wishes.precision)
 
 
 def find_model(wishes: argparse.Namespace, voice: Voice, *, bundled: bool = True) -> Files:

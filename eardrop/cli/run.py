@@ -5,9 +5,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from eardrop.backends import choose
 from eardrop.cli.chat import Chat
-from eardrop.cli.flags import Parser, find_model
+from eardrop.cli.flags import Parser, chosen_backend, find_model
 from eardrop.cli.run_flags import LLAMA_FLAGS, Ignored, Refused, add_flags, unescaped
 from eardrop.cli.talk import Page, Session, Talk
 from eardrop.cli.terminal import WARNINGS, Screen, Voice, bar
@@ -94,7 +93,7 @@ def _model(files: Files, wishes: argparse.Namespace, voice: Voice) -> Model:
     """The model on its backend, with the context that was asked for."""
     started = time.perf_counter()
     with bar("loading", shown=voice.level >= WARNINGS) as progress:
-        model = load_model(files.text, files.projector, choose(wishes.backend, threads=wishes.threads), progress)
+        model = load_model(files.text, files.projector, chosen_backend(wishes), progress)
     voice.time(f"loaded {model.name} in {time.perf_counter() - started:.2f} s")
     return _limited(model, wishes.context, voice)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from eardrop.audio import DAY
-from eardrop.backends import BACKENDS
-from eardrop.cli.flags import HUB_HELP, MODEL_HELP, OFFLINE_HELP
+from eardrop.backends import BACKENDS, PRECISIONS
+from eardrop.cli.flags import HUB_HELP, MODEL_HELP, OFFLINE_HELP, precision_help
 from eardrop.cli.terminal import ERRORS, EVERYTHING, NOTES
 from eardrop.errors import OptionError
 
@@ -313,6 +313,7 @@ OWN_FLAGS: tuple[Honoured, ...] = (
     Honoured(
         ("--backend",), f"auto, {', '.join(BACKENDS)} (default: the fastest here)", "backend", "NAME", default="auto"
     ),
+    Honoured(("--precision",), precision_help(), "precision", "NAME", default=PRECISIONS[0]),
     Honoured(
         ("--max-seconds",), "refuse longer recordings, counted while decoding", "max_seconds", "X", _finite,
         default=DAY,

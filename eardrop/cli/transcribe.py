@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eardrop.audio import name_of
-from eardrop.cli.flags import Parser, add_model, add_options, find_model, given
+from eardrop.cli.flags import Parser, add_model, add_options, computed, find_model, given
 from eardrop.cli.terminal import ERRORS, NOTES, Screen, Voice, bar, spinner
 from eardrop.errors import EardropError, OptionError
 from eardrop.loading import load
@@ -32,7 +32,7 @@ def main(words: Sequence[str]) -> int:
     checked = Options(**options)  # wrong wishes are known before the model is loaded
     model, projector = find_model(wishes, voice)
     with bar("loading", shown=not wishes.quiet) as progress:
-        asr = load(model, projector=projector, backend=wishes.backend, threads=wishes.threads, progress=progress)
+        asr = load(model, projector=projector, progress=progress, **computed(wishes))
     with asr:
         language_of(asr.model, checked)
         work = _Work(asr, options, wishes.formats or ["txt"], voice, headed=len(wishes.files) > 1)

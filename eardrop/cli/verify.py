@@ -9,7 +9,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
-from eardrop.cli.flags import Parser, add_model, find_model
+from eardrop.cli.flags import Parser, add_model, chosen_backend, find_model
 from eardrop.cli.terminal import Voice, bar, console
 from eardrop.printable import printable
 
@@ -86,7 +86,6 @@ def _require_checks(patterns: Sequence[str], ids: Sequence[str]) -> None:
 
 
 def _subject(wishes: argparse.Namespace, reference: "Reference", missing: dict[str, str]) -> "Subject":
-    from eardrop.backends import choose
     from eardrop.gguf import open_gguf
     from eardrop.model.kinds import Kind, require
     from eardrop.tools.subject import Subject
@@ -100,7 +99,7 @@ def _subject(wishes: argparse.Namespace, reference: "Reference", missing: dict[s
         if file:
             require(file, kind)
     return Subject(
-        choose(wishes.backend, threads=wishes.threads),
+        chosen_backend(wishes),
         text=files[Kind.TEXT],
         projector=files[Kind.PROJECTOR],
         clips=_clips(wishes, reference, missing),

@@ -10,10 +10,9 @@ import math
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from eardrop.backends.cpu.flow import Kernel, Variable, kernel, loop, scratch
 from eardrop.backends.cpu.maths import exp, fma, folded, larger, smaller, total
+from eardrop.backends.cpu.rooms import empty
 from eardrop.backends.cpu.running import Floats, Ints, Run, owners
 from eardrop.backends.cpu.strips import LANES, Strip, strips
 from eardrop.backends.cpu.types import F16, F32, I32, I64, PTR, Type
@@ -152,7 +151,7 @@ def attention(
     assert keys.flags.c_contiguous, "a cache is whole: rows are found by their place"
     assert values.flags.c_contiguous, "a cache is whole: rows are found by their place"
     (n, heads, d), (_, rows, kv, _) = q.shape, keys.shape
-    out, element = np.empty(q.shape, np.float32), ELEMENTS[keys.dtype.name]
+    out, element = empty(q.shape), ELEMENTS[keys.dtype.name]
     places = [owners(offsets), offsets, slots, starts]
     run(append(element), [k, v, keys, values, *places, rows, kv * d], n, 4)
     run(attend(element, d, heads // kv), [out, q, keys, values, *places, rows, kv, d**-0.5], n * kv, 1)

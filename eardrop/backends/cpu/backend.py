@@ -18,56 +18,26 @@ from eardrop.backends.cpu import (
     conv2d,
     embed,
     norms,
-    panels,
     pick,
     pointwise,
     rel_attention,
     rope,
     short_conv,
 )
-from eardrop.backends.cpu import linear as kernels
 from eardrop.backends.cpu.compiler import Compiler
 from eardrop.backends.cpu.flow import Kernel
+from eardrop.backends.cpu.products import PLAIN, Matrix, Products, readable
 from eardrop.backends.cpu.running import Floats, Ints
-from eardrop.backends.cpu.stop import stop
 from eardrop.backends.cpu.target import Target, chosen
 from eardrop.backends.cpu.team import Program, Team, word
-from eardrop.backends.cpu.types import BF16, F16, F32
+from eardrop.backends.cpu.types import F32
 from eardrop.backends.cpu.unpack import UNPACKINGS
 from eardrop.backends.numpy import NumpyBackend
+from eardrop.errors import OptionError
 from eardrop.gguf import BlockFormat, GgufTensor
 from eardrop.knobs import JIT, THREADS
 from eardrop.ops import OPS, Arithmetic, outputs
 from eardrop.ops.work import heed, stoppable
-
-PLAIN = {"F32": F32, "F16": F16, "BF16": BF16}
-CHUNK_BYTES = 1 << 16  # of weights that a thread takes at a time
-MOST_EXACT_ROWS = 16  # more are multiplied panel by panel
-
-
-@dataclass(frozen=True, eq=False)
-class Matrix:
-    """A weight (M, K) as it lies in the file."""
-
-    tensor: GgufTensor
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(M, K)."""
-        return self.tensor.shape
-
-    @property
-    def format(self) -> BlockFormat:
-        """Of its blocks."""
-        return self.tensor.format
-
-    @property
-    def nbytes(self) -> int:
-        """Of its blocks."""
-        return self.tensor.nbytes
-
-    def __len__(self) -> int:
-        return self.tensor.shape[0]
 
 
 @dataclass
@@ -109,64 +79,21 @@ class Recording:
         return run
 
 
-@dataclass(frozen=True)
-class _Product:
-    """One call of `linear`, cut into kernels."""
-
-    backend: "CpuBackend"
-    w: Matrix
-    inputs: tuple[Any, ...]
-    shift: Floats
-    y: Floats
-
-    def exact(self, first: int, end: int, low: int, high: int) -> None:
-        """Rows first … end of x with weight rows low … high."""
-        if high <= low:
-            return
-        plain = PLAIN.get(self.w.format.name)
-        for together in self.backend.together:
-            count = (end - first) // together * together
-            if count:
-                kernel = kernels.plain(plain, together) if plain else kernels.blocked(self.w.format.name, together)
-                self._run(kernel, first, count, low, high - low, 1)
-                first += count
-
-    def panels(self, rows: int, wide: int) -> None:
-        """The first rows of x with the first weight rows, both whole panels and tiles."""
-        plain = PLAIN.get(self.w.format.name)
-        kernel = panels.plain(plain) if plain else panels.blocked(self.w.format.name)
-        self._run(kernel, 0, rows, 0, wide // panels.ROWS, panels.ROWS)
-
-    def _run(self, kernel: Kernel, first: int, count: int, low: int, items: int, weight_rows: int) -> None:
-        """`items` items of `weight_rows` weight rows each, from row `low` on."""
-        raw, (m, k) = self.w.tensor.raw, self.w.shape
-        stride = raw.strides[0]
-        arguments = [
-            raw[low:],
-            stride,
-            *self.inputs,
-            self.shift[low:],
-            self.y[:, low:],
-            k,
-            m,
-            len(self.y),
-            first,
-            count,
-        ]
-        self.backend._run(kernel, arguments, items, CHUNK_BYTES // (stride * weight_rows))
-
-
 class CpuBackend(NumpyBackend):
     """Kernels of this package; arrays are NumPy's, weights stay in their file."""
 
     name = "cpu"
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, precision: str = "float32") -> None:
         self.target: Target = chosen()
         self._compiler = Compiler(self.target)
-        self._team = Team(self._compiler, threads or usable_cores())
+        self.threads = threads or usable_cores()
+        self._team = Team(self._compiler, self.threads)
         self._recording: Recording | None = None
-        self._quantised: tuple[Floats | None, tuple[Any, ...]] = (None, ())
+        in_bf16 = precision == "bf16"
+        if in_bf16 and not self.target.has("dot_bf16"):
+            raise OptionError(f"precision bf16 needs AVX-512 with BF16, {self.target.name} has none: leave it out")
+        self._products = Products(self._run, self.target, self.threads, in_bf16)
         for name in self.lacking:
             setattr(self, name, self._falling_back(OPS[name].reference))
 
@@ -176,14 +103,14 @@ class CpuBackend(NumpyBackend):
         return tuple(name for name in OPS if getattr(CpuBackend, name) is getattr(NumpyBackend, name))
 
     def arithmetic(self, format_: BlockFormat) -> Arithmetic:
-        """Blocks are multiplied in bytes, plain numbers in float32."""
-        return Arithmetic.INT8 if format_.name in UNPACKINGS else Arithmetic.FLOAT32
+        """Blocks are multiplied in bytes, plain numbers in float32 or as was asked for."""
+        if format_.name in UNPACKINGS:
+            return Arithmetic.INT8
+        return Arithmetic.BFLOAT16 if self._products.in_bf16 else Arithmetic.FLOAT32
 
     def weight(self, tensor: GgufTensor) -> Any:
         """The tensor itself, where a kernel reads its format and width; else its values."""
-        name, columns = tensor.format.name, tensor.shape[1]
-        step = UNPACKINGS[name].values if name in UNPACKINGS else kernels.LANES if name in PLAIN else 0
-        return Matrix(tensor) if step and columns % step == 0 else tensor.dequantize()
+        return Matrix(tensor) if readable(tensor) else tensor.dequantize()
 
     def download(self, x: Any) -> npt.NDArray[Any]:
         """The array itself; of a weight its values."""
@@ -193,42 +120,15 @@ class CpuBackend(NumpyBackend):
         """x · wᵀ + bias; up to MOST_EXACT_ROWS rows have the bits they would have alone."""
         if not isinstance(w, Matrix):
             return np.asarray(self._fall_back(NumpyBackend.linear, x, w, bias))
-        rows, (m, k) = len(x), w.shape
-        y = np.empty((rows, m), np.float32)
-        shift = np.zeros(m, np.float32) if bias is None else bias
-        product = _Product(self, w, self._inputs(self._contiguous(x), w.format), shift, y)
-        many, wide = 0, 0
-        if rows > MOST_EXACT_ROWS and k % panels.STRETCH == 0:
-            many, wide = rows // panels.TOGETHER * panels.TOGETHER, m // panels.ROWS * panels.ROWS
-            product.panels(many, wide)
-        product.exact(0, many, wide, m)  # weight rows that fill no panel
-        product.exact(many, rows, 0, m)  # rows of x that fill no tile
-        return y
-
-    @property
-    def together(self) -> tuple[int, ...]:
-        """Rows of x that share an unpacked group: as many as there are registers for."""
-        return (8, 4, 2, 1) if self.target.registers >= 32 else (4, 2, 1)
-
-    def _inputs(self, x: Floats, format_: BlockFormat) -> tuple[Any, ...]:
-        """x as the format's kernel takes it; several weights in a row share what was quantised."""
-        if format_.name in PLAIN:
-            return (x,)
-        if self._quantised[0] is not x:
-            n, k = x.shape
-            parts = np.empty((n, k), np.int8), np.empty((n, k // 4), np.float32), np.empty((n, k // 4), np.int32)
-            blocks = k // kernels.BLOCK
-            self._run(kernels.quantise, [x, *parts, blocks, n], n * blocks, 64)
-            self._quantised = x, parts
-        return self._quantised[1]
+        return self._products.linear(self._contiguous(x), w, bias)
 
     def embed(self, ids: Ints, w: Any) -> Floats:
         """Rows of the weight, expanded."""
         ids = self._contiguous(ids)
         if not isinstance(w, Matrix):
             return embed.embed(self._run, embed.plain(F32), ids, w, w.shape[1])
-        name, plain = w.format.name, PLAIN.get(w.format.name)
-        kernel = embed.plain(plain) if plain else embed.blocked(name)
+        way = w.unpacking
+        kernel = embed.blocked(way) if way else embed.plain(PLAIN[w.format.name])
         return embed.embed(self._run, kernel, ids, w.tensor.raw, w.shape[1])
 
     def layer_norm(self, x: Floats, weight: Floats, bias: Floats, epsilon: float) -> Floats:
@@ -308,18 +208,19 @@ class CpuBackend(NumpyBackend):
 
     def write(self, x: npt.NDArray[Any], values: npt.ArrayLike) -> None:
         """Overwrite in place."""
-        self._quantised = (None, ())
+        self._products.forget()
         x[...] = values
 
     def capture(self, step: Callable[..., Any], *slots: npt.NDArray[Any]) -> Callable[[], Any]:
         """Run once and record: kernels become programs, references calls between them."""
         self._recording = Recording(self._compiler, self._team)
-        self._quantised = (None, ())
+        self._products.forget()
         try:
             result = step(*slots)
             replay = self._recording.replay()
         finally:
-            self._recording, self._quantised = None, (None, ())
+            self._recording = None
+            self._products.forget()
 
         def again() -> Any:
             replay()
@@ -335,8 +236,7 @@ class CpuBackend(NumpyBackend):
             return
         once = Program()
         once.add(kernel, arguments, items, chunk)
-        once.freeze(self._compiler)
-        with stoppable(partial(stop, once)):
+        with stoppable(once.freeze(self._compiler).stop):
             self._team.run(once)
         if self._recording:
             self._recording.program().add(kernel, arguments, items, chunk)

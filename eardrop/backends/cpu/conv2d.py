@@ -6,6 +6,7 @@ import numpy as np
 
 from eardrop.backends.cpu.flow import Kernel, Variable, kernel, loop, when
 from eardrop.backends.cpu.maths import fma
+from eardrop.backends.cpu.rooms import empty
 from eardrop.backends.cpu.running import Floats, Ints, Run, chunk, owners
 from eardrop.backends.cpu.strips import strips
 from eardrop.backends.cpu.types import F32, I32, I64, PTR
@@ -58,7 +59,7 @@ DEPTHWISE, FROM_ONE = _convolution(True), _convolution(False)
 def conv2d(run: Run, x: Floats, offsets: Ints, weight: Floats, bias: Floats) -> Floats:
     """As the operation of this name."""
     behind, (f, channels) = halved(offsets), x.shape[1:]
-    y = np.empty((int(behind[-1]), -(-f // STRIDE), len(weight)), np.float32)
+    y = empty((int(behind[-1]), -(-f // STRIDE), len(weight)))
     taps = np.ascontiguousarray(weight.transpose(1, 2, 0))
     places = [owners(behind), offsets, behind]
     arguments = [y, x, taps, bias, *places, f, y.shape[1], len(weight)]
@@ -79,6 +80,6 @@ def flatten_rows(p: Any, lo: Value, hi: Value) -> None:
 def flatten(run: Run, x: Floats) -> Floats:
     """As the operation of this name."""
     n, f, c = x.shape
-    y = np.empty((n, c * f), np.float32)
+    y = empty((n, c * f))
     run(flatten_rows, [y, x, f, c], n, chunk(f * c))
     return y

@@ -3,38 +3,41 @@
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from eardrop.backends.cpu.flow import Kernel, kernel, loop
+from eardrop.backends.cpu.rooms import empty
 from eardrop.backends.cpu.running import Floats, Ints, Run
 from eardrop.backends.cpu.strips import strips
 from eardrop.backends.cpu.types import F32, I32, I64, PTR, Type
-from eardrop.backends.cpu.unpack import GROUP, QUADS, UNPACKINGS, Group
+from eardrop.backends.cpu.unpack import QUAD, Unpacking, scatter
 from eardrop.backends.cpu.vector import Value
 
 _SHAPE = {"y": PTR, "ids": PTR, "w": PTR, "stride": I64, "k": I64}
-_EACH = tuple(lane * QUADS // GROUP for lane in range(GROUP))  # the quad of each value
 
 
 @cache
-def blocked(name: str) -> Kernel:
+def blocked(unpacking: Unpacking) -> Kernel:
     """y[i] = the values of row ids[i] of a block format; items are ids."""
-    unpacking = UNPACKINGS[name]
 
-    @kernel(f"embed_{name.lower()}", **_SHAPE)
+    @kernel(f"embed_{unpacking.format.name.lower()}_{unpacking.values}", **_SHAPE)
     def rows(p: Any, lo: Value, hi: Value) -> None:
         for i in loop(lo, hi):
             row, y = p.w + p.ids.load(I32, i * 4).to(I64) * p.stride, p.y + i * p.k * 4
-            for at in loop(0, p.k, unpacking.values):
-                for number, group in enumerate(unpacking.groups(row + at // unpacking.values * unpacking.step)):
-                    y.store(_values(group, unpacking.offset), (at + number * GROUP) * 4)
+            for span in loop(0, p.k // unpacking.values):
+                _expand(unpacking, row + span * unpacking.step, y + span * (4 * unpacking.values))
 
     return rows
 
 
-def _values(group: Group, offset: int) -> Value:
-    values = (group.q.to(F32) - float(offset)) * group.scale.lanes(*_EACH)
-    return values if group.minimum is None else values + group.minimum.lanes(*_EACH)
+def _expand(unpacking: Unpacking, span: Value, y: Value) -> None:
+    """The values of a span, a quad at a time to its place."""
+    minima = unpacking.minima(span) if unpacking.minima else None
+    for group, order in zip(unpacking.groups(span), unpacking.order, strict=True):
+        for part, quads in zip(group.parts, order, strict=True):
+            each = tuple(lane for lane in range(len(quads)) for _ in range(QUAD))
+            values = (part.to(F32) - float(unpacking.offset)) * group.scale.lanes(*each)
+            if minima is not None:
+                values = values + minima.lanes(*(quads[lane] * QUAD // unpacking.unit for lane in each))
+            scatter(y, values, quads)
 
 
 @cache
@@ -54,6 +57,6 @@ def plain(element: Type) -> Kernel:
 def embed(run: Run, kernel_: Kernel, ids: Ints, w: Any, columns: int) -> Floats:
     """As the operation of this name, of rows that lie `w.strides[0]` bytes apart."""
     assert not len(ids) or 0 <= ids.min() <= ids.max() < len(w), "an id beyond the vocabulary"
-    y = np.empty((len(ids), columns), np.float32)
+    y = empty((len(ids), columns))
     run(kernel_, [y, ids, w, w.strides[0], columns], len(ids), 8)
     return y

@@ -1,77 +1,104 @@
-"""Products with a weight as it lies in the file.
+"""Products with a weight as it lies in the file: the exact path.
 
-    quantise    each row of x once: bytes, a scale for 32 of them, and their sums in fours
-    product     one weight row after another is unpacked, sixty-four values at a time, and multiplied with some rows of
-                x together, until all rows of x are done and the weight row leaves the cache
-
-The exact path, and so far the only one: for each output the sums run over the groups in their order, in one register
-of sixteen lanes, which are added halves first. Neither the number of rows nor that of threads changes it, so a row
-among others has the bits of the row alone.
+One weight row after another is unpacked, a span at a time, and multiplied with some rows of x together, until all rows
+of x are done and the weight row leaves the cache. For each output the sums run over the spans in their order, in one
+register, whose lanes are added halves first. Neither the number of rows nor that of threads changes it, so a row among
+others has the bits of the row alone. Many rows are multiplied otherwise, in `panels.py`.
 """
 
 from functools import cache
 from typing import Any
 
 from eardrop.backends.cpu.flow import Kernel, Variable, kernel, loop
-from eardrop.backends.cpu.maths import dot4, fma, folded, larger, rounded, total, widened
-from eardrop.backends.cpu.operations import absolute, prefetch
-from eardrop.backends.cpu.types import F32, I8, I32, I64, PTR, U8, Type
-from eardrop.backends.cpu.unpack import GROUP, QUADS, UNPACKINGS, Group, Unpacking
-from eardrop.backends.cpu.vector import Value, const, zero
+from eardrop.backends.cpu.maths import dot4, fma, smaller, total, widened
+from eardrop.backends.cpu.operations import prefetch
+from eardrop.backends.cpu.quantise import Layout, layout
+from eardrop.backends.cpu.types import F32, I8, I32, I64, PTR, Type
+from eardrop.backends.cpu.unpack import QUAD, Group, Unpacking
+from eardrop.backends.cpu.vector import Value, zero
 
 AHEAD = 2048  # bytes that are fetched before they are needed: memory answers in some hundred cycles
-BLOCK = 32  # values of x with one scale
 LANES = 16
 SHAPE = {"bias": PTR, "y": PTR, "k": I64, "m": I64, "rows": I64, "first": I64, "n": I64}
 
 
-@kernel("quantise", x=PTR, q=PTR, scale=PTR, sums=PTR, blocks=I64, rows=I64)
-def quantise(p: Any, lo: Value, hi: Value) -> None:
-    """Items are the blocks of 32 float32 of `rows` rows: x ≈ scale · q, q in ±127.
-
-    The results lie group by group: the sixty-four values of the first group of all rows, then of the second. scale and
-    sums, the sum of q, are given for each quad of four values, four bytes each.
-    """
-    for i in loop(lo, hi):
-        x = p.x.load(F32 * BLOCK, i * (4 * BLOCK))
-        most = larger(folded(absolute(x), larger), 1e-30)
-        q = rounded(x * (const(F32, 127.0) / most)).to(I8)
-        row, block = i // p.blocks, i % p.blocks
-        at = ((block // 2 * p.rows + row) * 2 + block % 2) * BLOCK
-        p.q.store(q, at)
-        p.scale.store((most * (1 / 127)).spread(BLOCK // 4), at)
-        p.sums.store(dot4(const(U8 * BLOCK, 1), q, zero(I32 * (BLOCK // 4))), at)
-
-
 @cache
-def blocked(name: str, together: int) -> Kernel:
-    """Weight rows `lo` … `hi` of a block format with rows first … first + n of quantised x, `together` at a time."""
-    unpacking = UNPACKINGS[name]
+def blocked(unpacking: Unpacking, together: int) -> Kernel:
+    """Weight rows `lo` … `hi` of a block format with rows first … first + n of quantised x, `together` at a time.
 
-    @kernel(f"linear_{name.lower()}_{together}", w=PTR, stride=I64, q=PTR, scale=PTR, sums=PTR, **SHAPE)
+    Where several rows of x are multiplied, so are two weight rows: what is loaded of x serves both.
+    """
+    to, height = layout(unpacking), 2 if together > 2 else 1
+
+    @kernel(f"linear_{to.name}_{together}", w=PTR, stride=I64, x=PTR, **SHAPE)
     def product(p: Any, lo: Value, hi: Value) -> None:
-        for row in loop(lo, hi):
+        for row in loop(lo, hi, height):
+            rows = [row, *(smaller(row + i, hi - 1) for i in range(1, height))]  # at an odd end the last one, again
             for first in loop(p.first, p.first + p.n, together):
-                accs = [Variable(zero(F32 * LANES)) for _ in range(together)]
-                for at in loop(0, p.k, unpacking.values):
-                    block = p.w + row * p.stride + at // unpacking.values * unpacking.step
-                    _fetch_ahead(block, unpacking.step)
-                    for number, group in enumerate(unpacking.groups(block)):
-                        here = ((at // GROUP + number) * p.rows + first) * GROUP
-                        for r, acc in enumerate(accs):
-                            acc.value = _grown(acc.value, group, unpacking, p, here + r * GROUP)
-                _finish(p, row, first, [acc.value for acc in accs])
+                sums = [[_Sum(unpacking, to) for _ in range(together)] for _ in rows]
+                for span in loop(0, p.k // to.values):
+                    x = p.x + (span * p.rows + first) * to.nbytes
+                    blocks = [p.w + each * p.stride + span * unpacking.step for each in rows]
+                    _add_span(unpacking, to, blocks, [x + r * to.nbytes for r in range(together)], sums)
+                for each, outputs in zip(rows, sums, strict=True):
+                    _finish(p, each, first, [output.total() for output in outputs])
 
     return product
 
 
-def _grown(acc: Value, group: Group, unpacking: Unpacking, p: Any, at: Value) -> Value:
-    """acc + the products of a group with the sixty-four values of x that lie at `at`."""
-    scale, sums = p.scale.load(F32 * QUADS, at), p.sums.load(I32 * QUADS, at)
-    start = sums * -unpacking.offset if unpacking.offset else zero(I32 * QUADS)
-    products = dot4(group.q, p.q.load(I8 * GROUP, at), start).to(F32)
-    acc = fma(products, group.scale * scale, acc)
-    return acc if group.minimum is None else fma(sums.to(F32) * scale, group.minimum, acc)
+def _add_span(
+    unpacking: Unpacking, to: Layout, blocks: list[Value], spans: list[Value], sums: list[list["_Sum"]]
+) -> None:
+    """Add the products of a span of each weight row with that of each row of x."""
+    for block in blocks:
+        _fetch_ahead(block, unpacking.step)
+    lane = 0
+    for groups in zip(*(unpacking.groups(block) for block in blocks), strict=True):
+        for r, span in enumerate(spans):
+            part = _Part(to, span, lane, groups[0])
+            for group, outputs in zip(groups, sums, strict=True):
+                outputs[r].add(group, part)
+        lane += groups[0].scale.type.lanes
+    if unpacking.minima:
+        for block, outputs in zip(blocks, sums, strict=True):
+            minima = unpacking.minima(block)
+            for span, output in zip(spans, outputs, strict=True):
+                output.add_minima(minima, span.load(minima.type, to.sums_at))
+
+
+class _Part:
+    """What a group is multiplied with: bytes of x, their scales, and where the sums start."""
+
+    def __init__(self, to: Layout, span: Value, lane: int, group: Group) -> None:
+        lanes, parts = group.scale.type.lanes, len(group.parts)
+        size = QUAD * lanes
+        self.start = span.load(I32 * lanes, to.starts_at + 4 * lane) if to.offset else zero(I32 * lanes)
+        self.q = [span.load(I8 * size, (lane * parts * QUAD) + number * size) for number in range(parts)]
+        self.scale = span.load(F32 * lanes, to.scales_at + 4 * lane)
+
+
+class _Sum:
+    """One output as it grows: Σ scale · x_scale · (whole numbers), and Σ minimum · (sum of x)."""
+
+    def __init__(self, unpacking: Unpacking, to: Layout) -> None:
+        self._products = Variable(zero(F32 * len(unpacking.order[0][0])))
+        self._minima = Variable(zero(F32 * to.sums)) if to.sums else None
+
+    def add(self, group: Group, x: _Part) -> None:
+        """The products of a group."""
+        whole = x.start
+        for part, q in zip(group.parts, x.q, strict=True):
+            whole = dot4(part, q, whole)
+        self._products.value = fma(whole.to(F32), group.scale * x.scale, self._products.value)
+
+    def add_minima(self, minima: Value, sums: Value) -> None:
+        """The minima of a span, each by the sum of the x that it belongs to."""
+        assert self._minima
+        self._minima.value = fma(minima, sums, self._minima.value)
+
+    def total(self) -> Value:
+        """The output."""
+        return total(self._products.value) + total(self._minima.value) if self._minima else total(self._products.value)
 
 
 @cache
@@ -91,7 +118,7 @@ def plain(element: Type, together: int) -> Kernel:
                     for r, acc in enumerate(accs):
                         x = p.x.load(F32 * LANES, (at + p.k * (first + r)) * 4)
                         acc.value = fma(weights, x, acc.value)
-                _finish(p, row, first, [acc.value for acc in accs])
+                _finish(p, row, first, [total(acc.value) for acc in accs])
 
     return product
 
@@ -101,7 +128,7 @@ def _fetch_ahead(p: Value, nbytes: int) -> None:
         prefetch(p + (AHEAD + line))
 
 
-def _finish(p: Any, row: Value, first: Value, accs: list[Value]) -> None:
+def _finish(p: Any, row: Value, first: Value, sums: list[Value]) -> None:
     bias = p.bias.load(F32, row * 4)
-    for r, acc in enumerate(accs):
-        p.y.store(total(acc) + bias, (row + p.m * (first + r)) * 4)
+    for r, each in enumerate(sums):
+        p.y.store(each + bias, (row + p.m * (first + r)) * 4)

@@ -69,11 +69,20 @@ def _widened_by_bits(x: Value) -> Value:
 
 
 def narrowed(x: Value, element: Type) -> Value:
-    """float32 as halves, to the nearest, ties to even; or as it is."""
+    """float32 as halves or bfloat16, to the nearest, ties to even; or as it is."""
     if element == F32:
         return x
-    assert element == F16, f"nothing is narrowed to {element}"
+    if element == BF16:
+        return _upper_half(x)
     return x.to(F16) if machine().target.has("half") else _narrowed_by_bits(x)
+
+
+def _upper_half(x: Value) -> Value:
+    """bfloat16 is a float32's upper half: add half of its last place, a little less for even ones; NaN stays one."""
+    whole = x.bits(U32 * x.type.lanes)
+    nearest = whole + ((whole >> 16) & 1) + 0x7FFF
+    number = select(equal(x, x), nearest, whole | 0x400000)
+    return (number >> 16).to(U16).bits(BF16 * x.type.lanes)
 
 
 def _narrowed_by_bits(x: Value) -> Value:

@@ -3,11 +3,10 @@
 import math
 from typing import Any
 
-import numpy as np
-
 from eardrop.backends.cpu.flow import Variable, kernel, loop
 from eardrop.backends.cpu.maths import fma, total
 from eardrop.backends.cpu.operations import sqrt
+from eardrop.backends.cpu.rooms import empty
 from eardrop.backends.cpu.running import Floats, Run, chunk
 from eardrop.backends.cpu.strips import LANES, strips
 from eardrop.backends.cpu.types import F32, I64, PTR
@@ -47,13 +46,13 @@ def layer_norm_rows(p: Any, lo: Value, hi: Value) -> None:
 
 def rms_norm(run: Run, x: Floats, weight: Floats, epsilon: float) -> Floats:
     """As the operation of this name."""
-    y, d = np.empty(x.shape, np.float32), x.shape[-1]
+    y, d = empty(x.shape), x.shape[-1]
     run(rms_norm_rows, [y, x, weight, d, float(epsilon)], math.prod(x.shape[:-1]), chunk(d))
     return y
 
 
 def layer_norm(run: Run, x: Floats, weight: Floats, bias: Floats, epsilon: float) -> Floats:
     """As the operation of this name."""
-    y, d = np.empty(x.shape, np.float32), x.shape[-1]
+    y, d = empty(x.shape), x.shape[-1]
     run(layer_norm_rows, [y, x, weight, bias, d, float(epsilon)], math.prod(x.shape[:-1]), chunk(d))
     return y

@@ -12,7 +12,7 @@ from llvmlite import ir
 
 from eardrop.backends.cpu.target import Target
 from eardrop.backends.cpu.types import BIT, I64, PTR, Type
-from eardrop.backends.cpu.vector import Builder, Lanes, Operation, Value, intrinsic, ir_type, suffix
+from eardrop.backends.cpu.vector import Builder, Lanes, Operation, Value, bfloats, intrinsic, ir_type, suffix
 
 # Arithmetic. LLVM has an instruction for floats and one for integers, sometimes one for each sign.
 
@@ -285,6 +285,30 @@ def _sums(x: Type, y: Type, acc: Type) -> Type:
 
 dot_u8_i8 = Operation("dot_u8_i8", _sums, _emit_dot("llvm.x86.avx512.vpdpbusd.{}"), _dot, even=False)
 dot_i8_i8 = Operation("dot_i8_i8", _sums, _emit_dot("llvm.aarch64.neon.sdot.v4i32.v16i8"), _dot, even=False)
+
+
+# Products of bfloat16, two to a sum: the odd one is added first, each sum is rounded; what is subnormal counts as 0.
+
+
+def _flushed(x: Lanes) -> Lanes:
+    return np.where(np.abs(x) < np.float32(2.0**-126), np.copysign(np.float32(0), x), x).astype(np.float32)
+
+
+def _dot_bf16(x: Lanes, y: Lanes, acc: Lanes) -> Lanes:
+    a, b = (_flushed((lanes.astype(np.uint32) << 16).view(np.float32)).astype(np.float64) for lanes in (x, y))
+    acc = _flushed(acc)
+    for lane in (1, 0):
+        acc = _flushed((acc + a[lane::2] * b[lane::2]).astype(np.float32))
+    return acc
+
+
+def _emit_dot_bf16(b: Builder, target: Target, type_: Type, x: Value, y: Value, acc: Value) -> Any:
+    pairs = bfloats(x.type.lanes)
+    name = f"llvm.x86.avx512bf16.dpbf16ps.{8 * type_.nbytes}"
+    return intrinsic(b, name, ir_type(type_), acc.held, b.bitcast(x.held, pairs), b.bitcast(y.held, pairs))
+
+
+dot_bf16 = Operation("dot_bf16", _sums, _emit_dot_bf16, _dot_bf16, even=False)
 
 
 # A table of sixteen bytes, looked up by bytes.

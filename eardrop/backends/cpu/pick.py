@@ -18,6 +18,7 @@ import numpy.typing as npt
 from eardrop.backends.cpu.flow import Kernel, Variable, kernel, loop
 from eardrop.backends.cpu.maths import exp, halves, larger, log1p, smaller, total
 from eardrop.backends.cpu.operations import equal, select
+from eardrop.backends.cpu.rooms import empty
 from eardrop.backends.cpu.running import Floats, Ints, Run
 from eardrop.backends.cpu.strips import LANES, Strip, strips
 from eardrop.backends.cpu.types import F32, I32, I64, PTR, U8
@@ -129,8 +130,8 @@ def pick(run: Run, logits: Floats, allowed: npt.NDArray[np.bool_] | None) -> tup
     """As the operation of this name."""
     rows, v = logits.shape
     count = -(-v // BLOCK)
-    score, second, others = (np.empty((rows, count), np.float32) for _ in range(3))
-    parts = score, np.empty((rows, count), np.int32), second, others
+    score, second, others = (empty((rows, count)) for _ in range(3))
+    parts = score, empty((rows, count), np.int32), second, others
     mask = 0 if allowed is None else allowed
     run(blocks(allowed is not None), [*parts, logits, mask, v, count], rows * count, 1)
     ids, likely, margins = np.empty(rows, np.int32), np.empty(rows, np.float32), np.empty(rows, np.float32)

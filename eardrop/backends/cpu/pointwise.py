@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from eardrop.backends.cpu import maths
 from eardrop.backends.cpu.flow import Kernel, kernel, loop
 from eardrop.backends.cpu.maths import fma, smaller
 from eardrop.backends.cpu.operations import select
+from eardrop.backends.cpu.rooms import empty
 from eardrop.backends.cpu.running import Floats, Run, chunk
 from eardrop.backends.cpu.strips import Strip, strips
 from eardrop.backends.cpu.types import F32, I64, PTR, Type
@@ -54,7 +53,7 @@ def glu_rows(p: Any, lo: Value, hi: Value) -> None:
 
 def each(run: Run, kernel_: Kernel, x: Floats, *more: Floats | float) -> Floats:
     """A kernel of this file on all values of its inputs."""
-    y = np.empty(x.shape, np.float32)
+    y = empty(x.shape)
     run(kernel_, [y, x.size, x, *more], -(-x.size // BLOCK), chunk(BLOCK))
     return y
 
@@ -62,6 +61,6 @@ def each(run: Run, kernel_: Kernel, x: Floats, *more: Floats | float) -> Floats:
 def glu(run: Run, x: Floats) -> Floats:
     """As the operation of this name."""
     d = x.shape[-1] // 2
-    y = np.empty((*x.shape[:-1], d), np.float32)
+    y = empty((*x.shape[:-1], d))
     run(glu_rows, [y, x, d], len(x), chunk(2 * d))
     return y

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from eardrop.backends.cpu.flow import kernel, loop
 from eardrop.backends.cpu.maths import fma, sine_and_cosine
+from eardrop.backends.cpu.rooms import empty
 from eardrop.backends.cpu.running import Floats, Ints, Run, chunk
 from eardrop.backends.cpu.strips import strips
 from eardrop.backends.cpu.types import F32, I32, I64, PTR
@@ -41,6 +42,6 @@ def _steps(base: float, half: int) -> npt.NDArray[np.int64]:
 def rope(run: Run, x: Floats, positions: Ints, base: float) -> Floats:
     """As the operation of this name."""
     rows, heads, d = x.shape
-    y = np.empty(x.shape, np.float32)
+    y = empty(x.shape)
     run(rope_heads, [y, x, positions, _steps(base, d // 2), heads, d // 2], rows * heads, chunk(d))
     return y

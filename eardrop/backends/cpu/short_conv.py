@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from eardrop.backends.cpu.flow import Kernel, Variable, kernel, loop, when
 from eardrop.backends.cpu.maths import fma, silu, smaller
+from eardrop.backends.cpu.rooms import empty
 from eardrop.backends.cpu.running import Floats, Ints, Run, chunk
 from eardrop.backends.cpu.strips import LANES, Strip, strips
 from eardrop.backends.cpu.types import F32, I32, I64, PTR
@@ -118,8 +117,8 @@ def short_conv(
     assert state is None or state.flags.c_contiguous, "a state is whole: slots are found by their place"
     n, (k, c) = len(x), taps.shape
     kind = Kind(k, x.shape[1] == 3 * c, state is not None and slots is not None, bias is not None, silu)
-    y, blocks = np.empty((n, c), np.float32), -(-c // CHANNELS)
-    u = np.empty((n, c), np.float32) if kind.gated else x
+    y, blocks = empty((n, c)), -(-c // CHANNELS)
+    u = empty((n, c)) if kind.gated else x
     given = [0 if part is None else part for part in (bias, offsets, state, slots)]
     items = (len(offsets) - 1) * blocks
     run(convolution(kind), [y, u, x, taps, *given, c, blocks], items, chunk(CHANNELS * (1 + n // len(offsets))))

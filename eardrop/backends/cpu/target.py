@@ -46,7 +46,7 @@ _VNNI = ("avx512vnni", "avx512bf16")
 TABLE = (
     Target(
         "avx512-vnni-bf16", "AVX-512 with dot products of bytes and of bfloat16", _X86, "x86-64-v4", _VNNI,
-        (*_AVX512, *_VNNI), 64, 32, frozenset({"fma", "lookup", "half", "dot_u8_i8"}),
+        (*_AVX512, *_VNNI), 64, 32, frozenset({"fma", "lookup", "half", "dot_u8_i8", "dot_bf16"}),
     ),
     Target("avx512", "AVX-512", _X86, "x86-64-v4", (), _AVX512, 64, 32, frozenset({"fma", "lookup", "half"})),
     Target(

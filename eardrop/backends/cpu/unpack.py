@@ -1,100 +1,181 @@
-"""The values of quantised weights as kernels take them, sixty-four at a time.
+"""The values of quantised weights as kernels take them, a span at a time.
 
     value = scale · (q − offset)  or  scale · q + minimum        q an unsigned byte
 
-scale and minimum are one float32 for four neighbours, offset a number of the format. Every block format comes to that,
-so one product serves them all. The layouts are those of `gguf/formats.py`; what a row here adds is how to cut the
-fields out of a block with vector operations. Bytes can't be shifted on every processor: nibbles and bits are cut by
-shifting words and masking.
+A span is what is unpacked together: one block of 256, or two or four blocks of thirty-two. Its bytes come in groups of
+registers that share their scales, so that one sum of whole numbers is kept for all of a group. They come in the order
+that is cheapest to unpack, which is seldom the order of the values: a row says which quad (four neighbours, one lane of
+a sum) lies where, and x is laid out the same way. Every block format comes to that, so one product serves them all.
+
+The layouts are those of `gguf/formats.py`; what a row here adds is how to cut the fields out of a block with vector
+operations. Bytes can't be shifted on every processor: nibbles and bits are cut by shifting words and masking.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeAlias
 
 from eardrop.backends.cpu.maths import joined, lookup, widened
 from eardrop.backends.cpu.operations import equal, select
-from eardrop.backends.cpu.types import F16, F32, I8, U8, U16
-from eardrop.backends.cpu.vector import Value, const, zero
+from eardrop.backends.cpu.types import F16, F32, I8, I32, U8, U16
+from eardrop.backends.cpu.vector import Value, const, machine, zero
 from eardrop.gguf import BlockFormat, by_name
 from eardrop.gguf.formats import IQ4_LEVELS
 
-GROUP = 64  # values: the bytes of one AVX-512 register
-QUADS = GROUP // 4
+QUAD = 4  # neighbours whose products are added in one lane
+LANES = 16  # quads in a register of 64 bytes
+BLOCK = 32  # values with one scale in the formats of small blocks
+
+Quads: TypeAlias = tuple[int, ...]  # numbers of quads in a span, as the values lie in a row
 
 
 @dataclass(frozen=True)
 class Group:
-    """Sixty-four neighbouring values of a row."""
+    """Bytes that share scales: lane i of each part has the scale i."""
 
-    q: Value  # U8 × 64
-    scale: Value  # F32 × 16
-    minimum: Value | None = None  # F32 × 16
+    parts: tuple[Value, ...]  # U8 × 4 · lanes
+    scale: Value  # F32 × lanes
 
 
 @dataclass(frozen=True)
 class Unpacking:
-    """How a format is unpacked: `groups(p)` gives the groups of the `values` values that begin at p."""
+    """How a format is unpacked.
+
+    values  of a span
+    groups  the groups of the span that begins at an address
+    order   the quads of each part of each group, lane by lane
+    minima  F32 × n of a span: each belongs to values ÷ n neighbours
+    unit    neighbours with one scale
+    """
 
     format: BlockFormat
     values: int
     groups: Callable[[Value], Iterator[Group]]
+    order: tuple[tuple[Quads, ...], ...]
     offset: int = 0
-    unit: int = 32  # values with one scale
+    minima: Callable[[Value], Value] | None = None
+    unit: int = BLOCK
 
     @property
     def step(self) -> int:
-        """Bytes that hold `values` values."""
+        """Bytes of a span."""
         return self.format.row_bytes(self.values)
 
-
-def _cut(x: Value, shift: int, mask: int) -> Value:
-    """Fields of bytes: (each byte >> shift) & mask."""
-    words = x.bits(U16 * (x.type.lanes // 2)) >> shift
-    return words.bits(x.type) & mask
-
-
-def _nibbles(p: Value) -> Value:
-    """Sixteen bytes as thirty-two nibbles: all low ones, then all high ones."""
-    packed = p.load(U8 * 16)
-    return joined(packed & 15, _cut(packed, 4, 15))
+    @property
+    def sums(self) -> int:
+        """The minima of a span, in number."""
+        return self.values // self.unit if self.minima else 0
 
 
-def _scale(p: Value, at: int) -> Value:
+def _cut(x: Value, shift: int | Sequence[int], mask: int) -> Value:
+    """Fields of bytes: (each byte >> shift) & mask, or << −shift; a shift for all or for each part of equal size."""
+    words = x.bits(U16 * (x.type.lanes // 2))
+    shifts = [shift] if isinstance(shift, int) else list(shift)
+    each = words.type.lanes // len(shifts)
+    left = any(amount < 0 for amount in shifts)
+    amounts = const(words.type, [abs(amount) for amount in shifts for _ in range(each)])
+    return (words << amounts if left else words >> amounts).bits(x.type) & mask
+
+
+def _nibbles(packed: Value) -> tuple[Value, Value]:
+    """Of each byte the low one, and the high one."""
+    return packed & 15, _cut(packed, 4, 15)
+
+
+def _half(p: Value, at: int) -> Value:
     """A half as a float32."""
     return widened(p.load(F16, at))
 
 
 def _each(values: Value, first: int, count: int) -> Value:
     """`count` of the values from `first`, each as often as it takes to fill the lanes of a group."""
-    return values.lanes(*(first + lane * count // QUADS for lane in range(QUADS)))
+    return values.lanes(*(first + lane * count // LANES for lane in range(LANES)))
 
 
-def _pair(name: str, q: Callable[[Value], Value], offset: int = 0, minimum_at: int | None = None) -> Unpacking:
-    """A format with blocks of thirty-two: two of them are a group. The scale comes first."""
+# Blocks of thirty-two, two or four together. Their halves lie `size` bytes apart.
+
+
+def _halves(p: Value, size: int, blocks: int, at: int, each: int) -> Value:
+    """The half at byte `at` of every block, `each` times, as float32."""
+    places = [(block * size + at) // 2 for block in range(blocks)]
+    if machine().target.vector_bytes < 64 or places[-1] >= 32:
+        spread = joined(*(_half(p, 2 * place).spread(max(each, 2)) for place in places))
+        return spread if each > 1 else spread.lanes(*range(0, 2 * blocks, 2))
+    words = p.load(U16 * 32).lanes(*(place for place in places for _ in range(each)))
+    return widened(words.bits(F16 * words.type.lanes))
+
+
+def _joined_at(p: Value, size: int, blocks: int, at: int, nbytes: int) -> Value:
+    """`nbytes` bytes of every block, end to end."""
+    return joined(*(p.load(U8 * nbytes, block * size + at) for block in range(blocks)))
+
+
+def _lows_and_highs(blocks: int) -> tuple[Quads, Quads]:
+    """Low nibbles of sixteen bytes are the first half of a block of thirty-two, high ones the second."""
+    first = tuple(block * 8 + quad for block in range(blocks) for quad in range(4))
+    return first, tuple(quad + 4 for quad in first)
+
+
+Parts: TypeAlias = Callable[[Value, int, int], tuple[Value, ...]]  # (address, bytes of a block, blocks) → parts
+
+
+def _small(name: str, parts: Parts, offset: int = 0, minimum_at: int | None = None) -> tuple[Unpacking, ...]:
+    """A format of small blocks whose scale comes first: four together, or two where a row's width asks for it."""
     format_ = by_name(name)
     size = format_.block_bytes
 
-    def halves_at(p: Value, at: int) -> Value:
-        return joined(*(_scale(p, at + block * size).spread(QUADS // 2) for block in (0, 1)))
+    def together(blocks: int) -> Unpacking:
+        def groups(p: Value) -> Iterator[Group]:
+            yield Group(parts(p, size, blocks), _halves(p, size, blocks, 0, 4))
 
-    def groups(p: Value) -> Iterator[Group]:
-        minimum = None if minimum_at is None else halves_at(p, minimum_at)
-        yield Group(joined(q(p), q(p + size)), halves_at(p, 0), minimum)
+        def minima(p: Value) -> Value:
+            assert minimum_at is not None
+            return _halves(p, size, blocks, minimum_at, 1)
 
-    return Unpacking(format_, GROUP, groups, offset)
+        order = (_lows_and_highs(blocks),)
+        return Unpacking(format_, BLOCK * blocks, groups, order, offset, minima if minimum_at else None)
+
+    return together(4), together(2)
 
 
-def _with_fifth_bits(p: Value, bits_at: int, nibbles_at: int) -> Value:
+def _nibbles_at(at: int) -> Parts:
+    return lambda p, size, blocks: _nibbles(_joined_at(p, size, blocks, at, 16))
+
+
+def _with_fifth_bits(bits_at: int, nibbles_at: int) -> Parts:
     """Nibbles, and the fifth bit of the i-th from the i-th bit of four bytes."""
-    spread = p.load(U8 * 4, bits_at).lanes(*(i // 8 for i in range(32)))
-    mask = const(U8 * 32, [1 << i % 8 for i in range(32)])
-    return _nibbles(p + nibbles_at) | select(equal(spread & mask, mask), const(U8 * 32, 16), zero(U8 * 32))
+
+    def parts(p: Value, size: int, blocks: int) -> tuple[Value, ...]:
+        words = joined(*(p.load(I32, block * size + bits_at).spread(4) for block in range(blocks)))
+        fields = words.bits(U8 * (16 * blocks))
+        mask = const(fields.type, [1 << i % 8 for i in range(16)] * blocks)
+        both = []
+        for half, nibble in enumerate(_nibbles(_joined_at(p, size, blocks, nibbles_at, 16))):
+            bits = fields.lanes(*(16 * block + 2 * half + i // 8 for block in range(blocks) for i in range(16)))
+            both.append(nibble | select(equal(bits & mask, mask), const(mask.type, 16), zero(mask.type)))
+        return tuple(both)
+
+    return parts
 
 
 def _levels(q: Value) -> Value:
     """Nibbles as IQ4's levels, 128 higher."""
     table = const(U8 * 16, [int(level) + 128 for level in IQ4_LEVELS])
     return lookup(table, q)
+
+
+def _level_parts(p: Value, size: int, blocks: int) -> tuple[Value, ...]:
+    return tuple(_levels(q) for q in _nibbles_at(2)(p, size, blocks))
+
+
+def _q8_0(p: Value) -> Iterator[Group]:
+    """Signed bytes, 128 higher."""
+    size = by_name("Q8_0").block_bytes
+    yield Group((_joined_at(p, size, 2, 2, BLOCK) ^ 128,), _halves(p, size, 2, 0, 8))
+
+
+# Blocks of 256.
 
 
 def _at(name: str, field: str) -> int:
@@ -112,49 +193,67 @@ def _six_bit_pairs(p: Value) -> tuple[Value, Value]:
     return scales.to(F32), minima.to(F32)
 
 
-def _k_scales(p: Value) -> tuple[Value, Value]:
-    scales, minima = _six_bit_pairs(p)
-    return scales * _scale(p, 0), minima * -_scale(p, 2)
+def _k_scales(p: Value) -> Value:
+    return _six_bit_pairs(p)[0] * _half(p, 0)
+
+
+def _k_minima(p: Value) -> Value:
+    return _six_bit_pairs(p)[1] * -_half(p, 2)
 
 
 def _q4_k(p: Value) -> Iterator[Group]:
-    scales, minima = _k_scales(p)
-    for g in range(4):
-        packed = p.load(U8 * 32, _at("Q4_K", "q") + 32 * g)
-        yield Group(joined(packed & 15, _cut(packed, 4, 15)), _each(scales, 2 * g, 2), _each(minima, 2 * g, 2))
+    scales = _k_scales(p)
+    for n in (0, 1):
+        packed = p.load(U8 * 64, _at("Q4_K", "q") + 64 * n)
+        for half, q in enumerate(_nibbles(packed)):
+            yield Group((q,), _alternate(scales, 4 * n + half))
+
+
+def _alternate(scales: Value, first: int) -> Value:
+    """One scale for the first eight lanes, the one after the next for the others."""
+    return scales.lanes(*(first + lane // 8 * 2 for lane in range(LANES)))
 
 
 def _q5_k(p: Value) -> Iterator[Group]:
-    scales, minima = _k_scales(p)
-    high = p.load(U8 * 32, _at("Q5_K", "high"))
-    for g in range(4):
-        packed = p.load(U8 * 32, _at("Q5_K", "q") + 32 * g)
-        fifths = [_cut(high, 2 * g + b, 1) << 4 for b in (0, 1)]
-        q = joined((packed & 15) | fifths[0], _cut(packed, 4, 15) | fifths[1])
-        yield Group(q, _each(scales, 2 * g, 2), _each(minima, 2 * g, 2))
+    scales = _k_scales(p)
+    high = joined(*[p.load(U8 * 32, _at("Q5_K", "high"))] * 2)
+    for n in (0, 1):
+        packed = p.load(U8 * 64, _at("Q5_K", "q") + 64 * n)
+        for half, q in enumerate(_nibbles(packed)):
+            bits = (4 * n + half, 4 * n + half + 2)  # of the thirty-two bytes, for either half of the part
+            yield Group((q | _cut(high, [bit - 4 for bit in bits], 16),), _alternate(scales, 4 * n + half))
+
+
+_ALTERNATING = tuple(  # low nibbles of 32 bytes, then of the next 32; the high ones stand 32 values behind
+    (tuple(32 * n + 8 * half + lane + lane // 8 * 8 for lane in range(LANES)),) for n in (0, 1) for half in (0, 1)
+)
 
 
 def _q6_k(p: Value) -> Iterator[Group]:
-    scales = p.load(I8 * 16, _at("Q6_K", "scales")).to(F32) * _scale(p, _at("Q6_K", "scale"))
+    scales = p.load(I8 * 16, _at("Q6_K", "scales")).to(F32) * _half(p, _at("Q6_K", "scale"))
     for n in (0, 1):
-        low, high = p.load(U8 * 64, _at("Q6_K", "q") + 64 * n), p.load(U8 * 32, _at("Q6_K", "high") + 32 * n)
+        low = _nibbles(p.load(U8 * 64, _at("Q6_K", "q") + 64 * n))
+        high = joined(*[p.load(U8 * 32, _at("Q6_K", "high") + 32 * n)] * 2)
+        tops = _cut(high, (-4, -2), 0x30), _cut(high, (0, 2), 0x30)
         for h in (0, 1):
-            top = joined(_cut(high, 4 * h, 3), _cut(high, 4 * h + 2, 3)) << 4
-            yield Group(_cut(low, 4 * h, 15) | top, _each(scales, 8 * n + 4 * h, 4))
+            yield Group((low[h] | tops[h],), _each(scales, 8 * n + 4 * h, 4))
 
 
 def _two_bits(p: Value, n: int, h: int) -> Value:
-    packed = p.load(U8 * 32, 32 * n)
-    return joined(_cut(packed, 4 * h, 3), _cut(packed, 4 * h + 2, 3))
+    return _cut(joined(*[p.load(U8 * 32, 32 * n)] * 2), (4 * h, 4 * h + 2), 3)
+
+
+_QUARTERS = ((0, 0), (0, 1), (1, 0), (1, 1))  # which 32 bytes, which two pairs of bits
 
 
 def _q2_k(p: Value) -> Iterator[Group]:
-    both = p.load(U8 * 16, _at("Q2_K", "scales"))
-    scales = (both & 15).to(F32) * _scale(p, _at("Q2_K", "scale"))
-    minima = _cut(both, 4, 15).to(F32) * -_scale(p, _at("Q2_K", "minimum"))
-    for n, h in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        first = 8 * n + 4 * h
-        yield Group(_two_bits(p + _at("Q2_K", "q"), n, h), _each(scales, first, 4), _each(minima, first, 4))
+    scales = (p.load(U8 * 16, _at("Q2_K", "scales")) & 15).to(F32) * _half(p, _at("Q2_K", "scale"))
+    for n, h in _QUARTERS:
+        yield Group((_two_bits(p + _at("Q2_K", "q"), n, h),), _each(scales, 8 * n + 4 * h, 4))
+
+
+def _q2_k_minima(p: Value) -> Value:
+    return _cut(p.load(U8 * 16, _at("Q2_K", "scales")), 4, 15).to(F32) * -_half(p, _at("Q2_K", "minimum"))
 
 
 def _q3_k(p: Value) -> Iterator[Group]:
@@ -162,43 +261,70 @@ def _q3_k(p: Value) -> Iterator[Group]:
     low, high = p.load(U8 * 8, _at("Q3_K", "scales")), p.load(U8 * 4, _at("Q3_K", "scales") + 8)
     tops = joined(*(_cut(high, shift, 3) << 4 for shift in (0, 2, 4, 6)))
     numbers = joined(low & 15, _cut(low, 4, 15)) | tops
-    scales = (numbers.to(F32) - 32.0) * _scale(p, _at("Q3_K", "scale"))
-    thirds = p.load(U8 * 32, _at("Q3_K", "high"))
-    for n, h in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        third = joined(*(_cut(thirds, 4 * n + 2 * h + j, 1) << 2 for j in (0, 1)))
-        yield Group(_two_bits(p + _at("Q3_K", "q"), n, h) | third, _each(scales, 8 * n + 4 * h, 4))
+    scales = (numbers.to(F32) - 32.0) * _half(p, _at("Q3_K", "scale"))
+    thirds = joined(*[p.load(U8 * 32, _at("Q3_K", "high"))] * 2)
+    for n, h in _QUARTERS:
+        third = _cut(thirds, (4 * n + 2 * h, 4 * n + 2 * h + 1), 1) << 2
+        yield Group((_two_bits(p + _at("Q3_K", "q"), n, h) | third,), _each(scales, 8 * n + 4 * h, 4))
 
 
 def _iq4_xs(p: Value) -> Iterator[Group]:
     """Scales: eight of six bits, low nibbles in four bytes, high two bits in two; 32 too high."""
     low, high = p.load(U8 * 4, _at("IQ4_XS", "scales_low")), p.load(U8 * 2, _at("IQ4_XS", "scales_high"))
-    lows = joined(low & 15, _cut(low, 4, 15)).lanes(0, 4, 1, 5, 2, 6, 3, 7)
+    lows = joined(*_nibbles(low)).lanes(0, 4, 1, 5, 2, 6, 3, 7)
     highs = joined(*(_cut(high, shift, 3) << 4 for shift in (0, 2, 4, 6))).lanes(0, 2, 4, 6, 1, 3, 5, 7)
-    scales = ((lows | highs).to(F32) - 32.0) * _scale(p, _at("IQ4_XS", "scale"))
-    for g in range(4):
-        at = p + _at("IQ4_XS", "q") + 32 * g
-        yield Group(joined(_levels(_nibbles(at)), _levels(_nibbles(at + 16))), _each(scales, 2 * g, 2))
+    scales = ((lows | highs).to(F32) - 32.0) * _half(p, _at("IQ4_XS", "scale"))
+    for n in (0, 1):
+        packed = p.load(U8 * 64, _at("IQ4_XS", "q") + 64 * n)
+        yield Group(tuple(_levels(q) for q in _nibbles(packed)), scales.lanes(*(4 * n + i // 4 for i in range(LANES))))
 
 
-def _whole(name: str, groups: Callable[[Value], Iterator[Group]], offset: int = 0, unit: int = 32) -> Unpacking:
-    return Unpacking(by_name(name), 256, groups, offset, unit)
+def _natural(groups: int) -> tuple[tuple[Quads, ...], ...]:
+    return tuple((tuple(range(LANES * group, LANES * (group + 1))),) for group in range(groups))
 
 
-# What makes signed bytes unsigned adds 128; what the formats call x − 8 and so on is the offset.
+def _whole(
+    name: str,
+    groups: Callable[[Value], Iterator[Group]],
+    order: tuple[tuple[Quads, ...], ...] = _natural(4),
+    offset: int = 0,
+    minima: Callable[[Value], Value] | None = None,
+    unit: int = BLOCK,
+) -> tuple[Unpacking, ...]:
+    return (Unpacking(by_name(name), 256, groups, order, offset, minima, unit),)
+
+
+_FOUR_PAIRS = tuple(tuple(tuple(32 * n + quad for quad in part) for part in _lows_and_highs(4)) for n in (0, 1))
+
+# Every way to unpack a format, the best first. What makes signed bytes unsigned adds 128; what the formats call x − 8
+# and so on is the offset.
 UNPACKINGS = {
-    unpacking.format.name: unpacking
-    for unpacking in (
-        _pair("Q4_0", lambda p: _nibbles(p + 2), offset=8),
-        _pair("Q4_1", lambda p: _nibbles(p + 4), minimum_at=2),
-        _pair("Q5_0", lambda p: _with_fifth_bits(p, 2, 6), offset=16),
-        _pair("Q5_1", lambda p: _with_fifth_bits(p, 4, 8), minimum_at=2),
-        _pair("Q8_0", lambda p: p.load(U8 * 32, 2) ^ 128, offset=128),
-        _pair("IQ4_NL", lambda p: _levels(_nibbles(p + 2)), offset=128),
-        _whole("Q2_K", _q2_k, unit=16),
+    ways[0].format.name: ways
+    for ways in (
+        _small("Q4_0", _nibbles_at(2), offset=8),
+        _small("Q4_1", _nibbles_at(4), minimum_at=2),
+        _small("Q5_0", _with_fifth_bits(2, 6), offset=16),
+        _small("Q5_1", _with_fifth_bits(4, 8), minimum_at=2),
+        (Unpacking(by_name("Q8_0"), 64, _q8_0, _natural(1), offset=128),),
+        _small("IQ4_NL", _level_parts, offset=128),
+        _whole("Q2_K", _q2_k, minima=_q2_k_minima, unit=16),
         _whole("Q3_K", _q3_k, offset=4, unit=16),
-        _whole("Q4_K", _q4_k),
-        _whole("Q5_K", _q5_k),
+        _whole("Q4_K", _q4_k, _ALTERNATING, minima=_k_minima),
+        _whole("Q5_K", _q5_k, _ALTERNATING, minima=_k_minima),
         _whole("Q6_K", _q6_k, offset=32, unit=16),
-        _whole("IQ4_XS", _iq4_xs, offset=128),
+        _whole("IQ4_XS", _iq4_xs, _FOUR_PAIRS, offset=128),
     )
 }
+
+
+def unpacking(name: str, columns: int) -> Unpacking | None:
+    """The best way to unpack rows of this width; None where there is none."""
+    return next((way for way in UNPACKINGS.get(name, ()) if columns % way.values == 0), None)
+
+
+def scatter(out: Value, x: Value, places: Sequence[int]) -> None:
+    """Store each quad of x at its place, which counts quads too; neighbours that stay neighbours by one store."""
+    size = QUAD * x.type.element.nbytes
+    for _, run in groupby(enumerate(places), key=lambda pair: pair[1] - pair[0]):
+        quads = [quad for quad, _ in run]
+        out.store(x.lanes(*range(QUAD * quads[0], QUAD * (quads[-1] + 1))), size * places[quads[0]])

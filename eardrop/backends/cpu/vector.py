@@ -184,6 +184,21 @@ def evened(operands: tuple[Operand, ...]) -> list[Value]:
     return [value.spread(widest.lanes) if value.type.lanes < widest.lanes else value for value in values]
 
 
+class _BFloat(ir.Type):  # type: ignore[misc]
+    """LLVM's bfloat, which llvmlite has no name for."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+
+_BFLOAT = _BFloat()  # one: types of LLVM are compared
+
+
+def bfloats(lanes: int) -> Any:
+    """LLVM's type of bfloat16, as the instructions that multiply it take it."""
+    return ir.VectorType(_BFLOAT, lanes)
+
+
 def ir_type(type_: Type) -> Any:
     """LLVM's type. bfloat16 is sixteen bits until it is widened."""
     if type_.element == PTR:

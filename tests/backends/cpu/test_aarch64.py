@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from llvmlite import binding as llvm
 
-from eardrop.backends.cpu import linear
+from eardrop.backends.cpu import linear, panels
 from eardrop.backends.cpu.compiler import assembled, optimize, target_machine
 from eardrop.backends.cpu.flow import Kernel
+from eardrop.backends.cpu.quantise import layout, quantise
 from eardrop.backends.cpu.target import TABLE, Target
 from eardrop.backends.cpu.types import BF16, F16, F32
 from eardrop.backends.cpu.unpack import UNPACKINGS
@@ -50,8 +51,10 @@ def compiled(kernels: list[Kernel], row: Target) -> llvm.ModuleRef:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_products_use_the_processors_instructions_and_call_nothing(row: Target) -> None:
-    kernels = [linear.quantise, *(linear.blocked(name, 4) for name in UNPACKINGS)]
+    ways = [way for each in UNPACKINGS.values() for way in each]
+    kernels = [kernel for way in ways for kernel in (linear.blocked(way, 4), quantise(layout(way)))]
     kernels += [linear.plain(element, 4) for element in (F32, F16, BF16)]
+    kernels += [panels.plain(F16).product, *(panels.blocked(way).product for way in UNPACKINGS["Q4_K"])]
     text = target_machine(row).emit_assembly(compiled(kernels, row))
     assert ("\tsdot\t" in text) == row.has("dot_i8_i8")
     assert "\tfmla\t" in text

@@ -14,6 +14,7 @@ from eardrop.backends.numpy import NumpyBackend
 from eardrop.ops import OPS, Arithmetic, Op, outputs, ragged
 from eardrop.ops.check import difference, meant, placed
 from eardrop.ops.linear import random_weight
+from tests.backends.cpu.poison import poison_results
 
 MINE = [op for op in OPS.values() if op.name != "linear" and op.name not in CpuBackend(1).lacking]
 SIZES = (1, 2, 15, 17, 63, 129, 1000)
@@ -81,9 +82,7 @@ def test_the_number_of_threads_changes_no_bit(op: Op) -> None:
 def test_every_output_is_written(backend: CpuBackend, op: Op, monkeypatch: pytest.MonkeyPatch) -> None:
     cases = [placed(backend, op, case) for case in op.cases(np.random.default_rng(SEED))]
     expected = [results(backend, op, placed(backend, op, case)) for case in op.cases(np.random.default_rng(SEED))]
-    monkeypatch.setattr(
-        np, "empty", lambda shape, dtype=float: np.full(shape, np.nan if dtype == np.float32 else 77, dtype)
-    )
+    poison_results(monkeypatch)
     for arguments, unpoisoned in zip(cases, expected, strict=True):
         for mine, theirs in zip(results(backend, op, arguments), unpoisoned, strict=True):
             np.testing.assert_array_equal(mine, theirs)

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from eardrop.backends.cpu.backend import MOST_EXACT_ROWS, CpuBackend
+from eardrop.backends.cpu.backend import CpuBackend
+from eardrop.backends.cpu.products import MOST_EXACT_ROWS
 from eardrop.backends.cpu.target import runnable
 from eardrop.backends.cpu.unpack import UNPACKINGS
 from eardrop.backends.numpy import NumpyBackend
@@ -13,6 +14,7 @@ from eardrop.gguf import GgufTensor
 from eardrop.ops import OPS
 from eardrop.ops.check import arithmetic_of, difference, meant, placed
 from eardrop.ops.linear import random_weight
+from tests.backends.cpu.poison import poison_results
 
 FORMATS = ("F32", "F16", "BF16", *UNPACKINGS)
 LINEAR = OPS["linear"]
@@ -43,9 +45,12 @@ def test_every_processor_gives_what_the_reference_means(backend: CpuBackend) -> 
         assert difference(got, expected, tolerance) is None, case.label
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_a_row_among_others_has_the_bits_of_the_row_alone(backend: CpuBackend, name: str) -> None:
-    w, x = backend.weight(weight(name)), inputs(MOST_EXACT_ROWS)
+WAYS = [(name, 512) for name in FORMATS] + [(name, 320) for name, ways in UNPACKINGS.items() if ways[-1].values == 64]
+
+
+@pytest.mark.parametrize(("name", "columns"), WAYS)
+def test_a_row_among_others_has_the_bits_of_the_row_alone(backend: CpuBackend, name: str, columns: int) -> None:
+    w, x = backend.weight(weight(name, 37, columns)), inputs(MOST_EXACT_ROWS, columns)
     alone = np.concatenate([backend.linear(x[i : i + 1], w) for i in range(MOST_EXACT_ROWS)])
     for rows in (2, 3, 5, 8, 15, MOST_EXACT_ROWS):
         np.testing.assert_array_equal(backend.linear(x[:rows], w), alone[:rows])
@@ -62,11 +67,11 @@ def test_the_number_of_threads_changes_no_bit(name: str) -> None:
     assert np.array_equal(results[0], results[2])
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(("name", "columns"), [(name, columns - 256) for name, columns in WAYS])
 def test_compiled_and_interpreted_kernels_agree_bit_for_bit(
-    backend: CpuBackend, name: str, monkeypatch: pytest.MonkeyPatch
+    backend: CpuBackend, name: str, columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    w, x = backend.weight(weight(name, 3, 256)), inputs(3, 256)
+    w, x = backend.weight(weight(name, 3, columns)), inputs(3, columns)
     compiled = backend.linear(x, w)
     backend.write(np.zeros(1), 0)  # forget what was quantised
     monkeypatch.setenv("EARDROP_JIT", "0")
@@ -76,9 +81,7 @@ def test_compiled_and_interpreted_kernels_agree_bit_for_bit(
 @pytest.mark.parametrize("rows", [1, 2, 15, 17, 63, 129, 1000])
 @pytest.mark.parametrize("count", [2, 25])
 def test_every_output_is_written(backend: CpuBackend, rows: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        np, "empty", lambda shape, dtype=float: np.full(shape, np.nan if dtype == np.float32 else 77, dtype)
-    )
+    poison_results(monkeypatch)
     for name in ("F16", "Q8_0"):
         w = weight(name, rows, 256)
         got = backend.linear(inputs(count, 256), backend.weight(w))
@@ -105,6 +108,17 @@ def test_compiled_and_interpreted_panels_agree_bit_for_bit(name: str, monkeypatc
     compiled = backend.linear(x, w)
     monkeypatch.setenv("EARDROP_JIT", "0")
     np.testing.assert_array_equal(backend.linear(x.copy(), w), compiled)
+
+
+@pytest.mark.parametrize("name", ["F32", "F16", "BF16"])
+def test_bfloat16_arithmetic_is_asked_for_and_rounds_to_eight_bits(name: str) -> None:
+    w, x = weight(name, 40, 512), inputs(30)
+    plain, rounding = CpuBackend(2), CpuBackend(2, precision="bf16")
+    expected, got = plain.linear(x, plain.weight(w)), rounding.linear(x, rounding.weight(w))
+    if plain.target.has("dot_bf16"):
+        assert not np.array_equal(got, expected)
+    np.testing.assert_allclose(got, expected, atol=2**-8 * np.abs(expected).max())
+    np.testing.assert_array_equal(rounding.linear(x[:3], rounding.weight(w)), plain.linear(x[:3], plain.weight(w)))
 
 
 def test_nothing_is_multiplied_with_no_rows(backend: CpuBackend) -> None:

@@ -11,7 +11,6 @@ from eardrop.backends.cpu.backend import CpuBackend
 from eardrop.backends.cpu.compiler import Compiler
 from eardrop.backends.cpu.flow import kernel, loop, repeat
 from eardrop.backends.cpu.operations import acquired, fetch_add
-from eardrop.backends.cpu.stop import stop
 from eardrop.backends.cpu.target import chosen
 from eardrop.backends.cpu.team import Program, Team, pause
 from eardrop.backends.cpu.types import I64, PTR
@@ -71,7 +70,7 @@ def program(gate: Gate, records: int) -> Program:
 def test_a_stopped_program_ends_with_the_chunks_that_were_taken(threads: int) -> None:
     team, gate = Team(COMPILER, threads), Gate()
     made = program(gate, records=3)
-    other = gate.meanwhile(lambda: stop(made))
+    other = gate.meanwhile(made.stop)
     team.run(made)
     other.join()
     assert 1 <= gate.seen.sum() <= threads
@@ -84,7 +83,7 @@ def test_a_stopped_program_ends_with_the_chunks_that_were_taken(threads: int) ->
 def test_a_program_stopped_before_it_is_run_does_nothing() -> None:
     team, gate = Team(COMPILER, 2), Gate(open_=True)
     made = program(gate, records=2)
-    stop(made)
+    made.stop()
     team.run(made)
     assert gate.seen.sum() == 0
     team.close()

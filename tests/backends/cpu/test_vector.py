@@ -50,6 +50,7 @@ CASES: list[Case] = [
         ("or", operations.or_),
         ("xor", operations.xor), ("smaller", maths.smaller),
     )),
+    ("bf16 from f32", (FLOATS,), BF16 * 16, lambda x: maths.narrowed(x, BF16)),
     ("neg f32", (FLOATS,), FLOATS, lambda x: -x),
     ("fma", (FLOATS, FLOATS, FLOATS), FLOATS, maths.fma),
     ("sqrt", (FLOATS,), FLOATS, lambda x: operations.sqrt(operations.absolute(x))),
@@ -122,6 +123,26 @@ def test_emitted_code_computes_what_the_operation_means(compiler: Compiler, case
         run([given.ctypes.data, got.ctypes.data], 0, 1)
         as_kernel(case).interpret([given.ctypes.data, meant.ctypes.data], 0, 1, compiler.target)
         np.testing.assert_array_equal(got.view(result.numpy), meant.view(result.numpy))
+
+
+def test_products_of_bfloat16_are_what_the_instruction_gives(compiler: Compiler) -> None:
+    if not compiler.target.has("dot_bf16"):
+        pytest.skip("this processor has no such instruction")
+
+    @kernel("dot_bf16_of", x=PTR, y=PTR, acc=PTR, out=PTR)
+    def body(p: Any, lo: Value, hi: Value) -> None:
+        x, y = (part.load(BF16 * 32) for part in (p.x, p.y))
+        p.out.store(operations.dot_bf16(x, y, p.acc.load(FLOATS)))
+
+    run = native(compiler, body)
+    for _ in range(100):
+        x, y = (samples(F32 * 32).view(np.uint32) >> 16 for _ in range(2))
+        x, y = (part.astype(np.uint16) for part in (x, y))
+        acc = samples(FLOATS)
+        got, meant = np.zeros((2, 16), np.float32)
+        run([part.ctypes.data for part in (x, y, acc, got)], 0, 1)
+        body.interpret([part.ctypes.data for part in (x, y, acc, meant)], 0, 1, compiler.target)
+        np.testing.assert_array_equal(got, meant)
 
 
 def test_halves_of_every_kind_are_widened_exactly(compiler: Compiler) -> None:

@@ -1,0 +1,51 @@
+"""Memory of results is used again, and never under somebody who still reads it."""
+
+import numpy as np
+import pytest
+
+from eardrop.backends.cpu import rooms
+
+LARGE = (64, 1024)  # of float32: four times what is kept
+
+
+@pytest.fixture(autouse=True)
+def no_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rooms, "_rooms", [])
+
+
+def test_a_result_that_nobody_holds_gives_its_memory_to_the_next() -> None:
+    first = rooms.empty(LARGE)
+    place = first.ctypes.data
+    del first
+    assert rooms.empty(LARGE).ctypes.data == place
+
+
+def test_memory_that_a_view_still_reads_is_left_alone() -> None:
+    first = rooms.empty(LARGE)
+    first[:] = 3
+    part = first[5:7, ::2]
+    del first
+    other = rooms.empty(LARGE)
+    other[:] = 4
+    assert (part == 3).all()
+
+
+def test_arrays_have_the_shape_and_type_asked_for_and_are_aligned() -> None:
+    for shape, dtype in (((3, 5), np.float32), (LARGE, np.int32), ((1 << 17,), np.uint8), ((0, 4), np.float32)):
+        array = rooms.empty(shape, dtype)
+        assert (array.shape, array.dtype) == (shape, np.dtype(dtype))
+        assert array.nbytes < rooms.SMALLEST or array.ctypes.data % 64 == 0
+        assert array.flags.c_contiguous
+
+
+def test_memory_that_nobody_uses_is_bounded_and_can_be_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rooms, "MOST_FREE", 1 << 20)
+    for rows in range(64, 640, 64):
+        rooms.empty((rows, 1024))
+    assert sum(len(room) for room in rooms._rooms) < 4 << 20
+    held = rooms.empty(LARGE)
+    rooms.clear()
+    assert len(rooms._rooms) == 1
+    del held
+    rooms.clear()
+    assert not rooms._rooms
