@@ -1,6 +1,7 @@
 # make demo    transcribe the bundled recording with a small random model (its words mean nothing)
 # make test    all tests
 # make check   lint, format and types
+# make train   the model that ships, from nothing: hours, and Debian's speech engines (train/README.md)
 #
 # Each creates what it needs in .venv, from the package index alone. PYTHON=… chooses the interpreter.
 
@@ -10,7 +11,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 DEMO := .demo
 
-.PHONY: demo test test-long check clean
+.PHONY: demo test test-long check train clean
 
 demo: $(VENV)/.installed
 	@$(RUN) examples/demo_pair.py $(DEMO)
@@ -26,6 +27,10 @@ check: $(VENV)/.developing
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+
+train: $(VENV)/bin/python pyproject.toml
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[train]'
+	$(RUN) -m train
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,112 @@
+"""Training speech on disk: shards of 200 sentences, each made from the seed and its own number alone.
+
+    speech/00042.pcm   int16, mono, 16 kHz, one sentence after the other
+    speech/00042.json  [kind, text, voice, samples] of each; written last, so a shard that has one is complete
+
+Shards can be made by many processes at once, in any order, and while a model trains on those that are there.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from eardrop.audio import SAMPLE_RATE
+from train.engines import Samples, say
+from train.text import CLOSED, WIDE, Sentence, sentences
+from train.voices import Group, Voice, draw_voice
+
+SENTENCES = 200  # in a shard: about ten minutes
+CLOSED_SHARDS = 60  # the first are of the closed domain, those after it of everyday prose, too
+MOST_SECONDS = 12.0
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One sentence, said."""
+
+    kind: str
+    text: str
+    voice: str
+    samples: Samples
+
+
+def said(sentence: Sentence, voice: Voice, random: Random) -> Utterance:
+    """A sentence in a voice."""
+    samples = say(voice.engine, voice.name, sentence.spoken, random)
+    return Utterance(sentence.kind, sentence.text, f"{voice.engine}/{voice.name}", samples)
+
+
+def is_usable(utterance: Utterance) -> bool:
+    """Whether an engine said something, and not more than a batch holds."""
+    return SAMPLE_RATE * 0.15 < len(utterance.samples) < SAMPLE_RATE * MOST_SECONDS
+
+
+def utterances(seed: str, mix: Mapping[str, int], group: Group, *, held_out: bool) -> Iterator[Utterance]:
+    """Speech without end, the same for the same seed."""
+    random = Random(seed)
+    for sentence in sentences(random, mix, held_out=held_out):
+        utterance = said(sentence, draw_voice(random, group), random)
+        if is_usable(utterance):
+            yield utterance
+
+
+def make_shard(folder: Path, seed: int, number: int) -> float:
+    """Make a shard unless it is there; its seconds."""
+    index, pcm = folder / f"{number:05}.json", folder / f"{number:05}.pcm"
+    if not index.exists():
+        mix = CLOSED if number < CLOSED_SHARDS else WIDE
+        made = list(islice(utterances(f"{seed}/{number}", mix, "seen", held_out=False), SENTENCES))
+        pcm.write_bytes(b"".join(utterance.samples.astype("<i2").tobytes() for utterance in made))
+        rows = [[utterance.kind, utterance.text, utterance.voice, len(utterance.samples)] for utterance in made]
+        temporary = index.with_suffix(".part")
+        temporary.write_text(json.dumps(rows), encoding="utf-8")
+        temporary.replace(index)
+    return pcm.stat().st_size / 2 / SAMPLE_RATE
+
+
+def make_shards(folder: Path, seed: int, count: int, *, processes: int) -> Iterator[tuple[int, float]]:
+    """Make the shards 0 … count − 1 that are missing; tells how many are there, and their seconds, after each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    seconds = 0.0
+    with ProcessPoolExecutor(processes) as pool:
+        for done, length in enumerate(pool.map(partial(make_shard, folder, seed), range(count)), 1):
+            seconds += length
+            yield done, seconds
+
+
+class Corpus:
+    """The shards that are there, memory-mapped; `refresh` finds those that came since."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: set[str] = set()
+        self._places: list[tuple[np.memmap[tuple[int], np.dtype[np.int16]], int, int, str]] = []
+
+    def refresh(self) -> None:
+        """Take in the shards that came since."""
+        for index in sorted(self._folder.glob("*.json")):
+            if index.name not in self._known:
+                self._known.add(index.name)
+                samples = np.memmap(index.with_suffix(".pcm"), "<i2", "r")
+                start = 0
+                for _, text, _, count in json.loads(index.read_text(encoding="utf-8")):
+                    self._places.append((samples, start, start + count, text))
+                    start += count
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, at: int) -> tuple[Samples, str]:
+        samples, start, stop, text = self._places[at]
+        return np.asarray(samples[start:stop]), text
+
+    def texts(self) -> list[str]:
+        """Every sentence that is said."""
+        return [text for *_, text in self._places]
