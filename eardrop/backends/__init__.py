@@ -23,13 +23,13 @@ class BackendChoice:
     missing: Callable[[], str | None]  # why it can't run here, or None
 
 
-def _numpy(threads: int | None, precision: str) -> Backend:
+def _numpy(threads: int | None = None, precision: str = "float32") -> Backend:
     if precision != "float32":
         raise OptionError(f"precision is {precision!r}, but the numpy backend computes in float32: leave it out")
     return NumpyBackend()  # its threads are its BLAS library's
 
 
-def _cpu(threads: int | None, precision: str) -> Backend:
+def _cpu(threads: int | None = None, precision: str = "float32") -> Backend:
     from eardrop.backends.cpu.backend import CpuBackend  # imported when chosen: a compiler comes with it
 
     return CpuBackend(threads, precision)
