@@ -51,6 +51,11 @@ class Model:
     demonstration: bool = False  # the pair that ships: small, to show how things go
 
     @property
+    def encoder_file(self) -> GgufFile:
+        """The projector, whose weights only the encoder reads."""
+        return self.files[-1]
+
+    @property
     def front_end(self) -> MelConfig:
         """The family's front end with as many mel bins as this encoder hears."""
         return replace(self.architecture.front_end, mels=self.encoder.shape.mels)
@@ -237,11 +242,16 @@ def _close(batch: Batch, thread: threading.Thread, process: int) -> None:
         thread.join(PATIENCE_SECONDS)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Preparer:
-    """Requests become prompt rows: all their clips are encoded in one batch per dialect."""
+    """Requests become prompt rows: all their clips are encoded in one batch per dialect.
+
+    After the first, the encoder's weights are given back: the decoder's are read only then, so a process that
+    transcribes once never holds both. Later both are wanted again and again, and reading pages anew would cost time.
+    """
 
     model: Model
+    gave_back: bool = False
 
     def __call__(self, requests: Sequence[Request]) -> list[Array]:
         rows: dict[tuple[int, Dialect], Array] = {}  # one recording may be asked about in both dialects at once
@@ -250,6 +260,9 @@ class _Preparer:
             if clips:
                 encoded = _encoded(self.model, clips, dialect)
                 rows.update(((id(clip), dialect), part) for clip, part in zip(clips, encoded, strict=True))
+        if rows and not self.gave_back:
+            self.model.encoder_file.give_back()
+            self.gave_back = True
         return [self._assembled(request, rows) for request in requests]
 
     def _assembled(self, request: Request, rows: dict[tuple[int, Dialect], Array]) -> Array:

@@ -17,6 +17,7 @@ from eardrop.backends.numpy import NumpyBackend
 from eardrop.dialect import LLAMA_CPP, REFERENCE
 from eardrop.engine import Engine, Model, Request
 from eardrop.errors import AudioError, AudioTooLong, ContextFull, EngineClosed, ModelFileError, OptionError
+from eardrop.gguf import GgufFile
 from eardrop.loading import load_model
 from eardrop.search import Finish, Greedy, Sample, Stop, Task
 from eardrop.text import MEDIA, prompt
@@ -141,6 +142,17 @@ def test_cancel_stops_a_text_within_a_step(engine: Engine) -> None:
     assert handle.finish is Finish.CANCELLED
     assert len(said) + len(rest) < 2000
     assert len(ids(engine.submit(written("hello")))) == 8
+
+
+def test_the_encoders_memory_is_given_back_before_the_first_text_and_kept_from_then_on(monkeypatch) -> None:
+    given = []
+    monkeypatch.setattr(GgufFile, "give_back", lambda file: given.append(file.path))
+    with Engine(MODEL) as engine:
+        ids(engine.submit(written("a")))
+        assert not given
+        for _ in range(2):
+            ids(engine.submit(spoken()))
+    assert given == [pair()[1]]
 
 
 def test_a_waiting_request_can_be_cancelled() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from eardrop.audio import read
+from eardrop.backends import PRECISIONS
 from eardrop.bench import machine, peers, plot
 from eardrop.bench.checkouts import in_turns
 from eardrop.bench.compare import Limit, compare, markdown, read_review, shown
@@ -228,7 +229,8 @@ def _reviews(wishes: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]
     files = {"-m": question.model, "--mmproj": question.projector, "--audio": question.audio}
     words = [word for flag, path in files.items() if path is not None for word in (flag, str(path.resolve()))]
     words += ["--tokens", str(question.tokens), "--threads", str(question.computing), "--backend", question.backend]
-    words += ["--precision", question.precision]
+    if question.precision != PRECISIONS[0]:  # an older checkout may not know the flag
+        words += ["--precision", question.precision]
     return in_turns(a, b, words, runs=question.runs, told=Voice(NOTES).note)
 
 

@@ -77,6 +77,7 @@ class GgufFile:
         self.tensors: Mapping[str, GgufTensor] = MappingProxyType(dict(tensors))
         self.closed = False
         self._identities = {part.path: part.identity for part in parts}
+        self._mappings = [part.mapping for part in parts]
 
     @overload
     def fact(self, key: str, type_: type[T]) -> T: ...
@@ -132,8 +133,14 @@ class GgufFile:
 
     def close(self) -> None:
         """Let go of the mappings; one that a tensor in use still needs stays until that is dropped."""
-        self.tensors = MappingProxyType({})
+        self.tensors, self._mappings = MappingProxyType({}), []
         self.closed = True
+
+    def give_back(self) -> None:
+        """Let the system take back the memory of what was read so far; what is read again comes again."""
+        for mapping in self._mappings:
+            if hasattr(mmap, "MADV_DONTNEED"):
+                mapping.madvise(mmap.MADV_DONTNEED)
 
     def _refuse(self, message: str) -> ModelFileError:
         return _refuse(self.path, f"is closed and {message}" if self.closed else message)
@@ -170,6 +177,7 @@ class _Part:
     identity: _Identity
     facts: dict[str, Fact]
     tensors: dict[str, GgufTensor]
+    mapping: mmap.mmap
 
     def whole(self, key: str, default: int) -> int:
         """The whole number called `key`."""
@@ -191,7 +199,7 @@ def _read_part(path: Path) -> _Part:
         if tensor.name in tensors:
             raise _refuse(path, f"tensor {shown(tensor.name)} appears twice; convert the model anew")
         tensors[tensor.name] = tensor
-    return _Part(path, identity, header.facts, tensors)
+    return _Part(path, identity, header.facts, tensors, mapped)
 
 
 def _map(path: Path) -> tuple[mmap.mmap, _Identity]:

@@ -102,12 +102,19 @@ def test_auto_takes_the_first_that_runs_here(monkeypatch: pytest.MonkeyPatch) ->
     choice = BACKENDS["numpy"]
     for name in ("cpu", "numpy"):
         monkeypatch.setitem(BACKENDS, name, replace(choice, missing=lambda: "it is broken"))
-    monkeypatch.setitem(BACKENDS, "other", replace(choice, make=lambda threads: SimpleNamespace(name="other")))
+    monkeypatch.setitem(BACKENDS, "other", replace(choice, make=lambda **wishes: SimpleNamespace(name="other")))
     assert choose().name == "other"
     with pytest.raises(OptionError, match="'numpy' can't run here: it is broken"):
         choose("numpy")
     with pytest.raises(OptionError, match="no backend is called 'tpu': choose auto, cpu, numpy"):
         choose("tpu")
+    with pytest.raises(OptionError, match="precision is 'fp8': choose float32 or bf16"):
+        choose("other", precision="fp8")
+
+
+def test_the_reference_computes_in_float32_alone() -> None:
+    with pytest.raises(OptionError, match="the numpy backend computes in float32"):
+        choose("numpy", precision="bf16")
 
 
 def test_the_check_is_switched_on_by_its_knob(monkeypatch: pytest.MonkeyPatch) -> None:

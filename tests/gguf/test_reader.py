@@ -1,6 +1,7 @@
 """The reader on files built here byte by byte: what it gives, and everything it must refuse."""
 
 import os
+import re
 import struct
 import tracemalloc
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from eardrop.errors import ModelFileError
-from eardrop.gguf import GgufFile, open_gguf
+from eardrop.gguf import GgufFile, GgufTensor, open_gguf, write_gguf
 
 U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64 = range(13)
 HUGE = (1 << 63) - 1
@@ -514,3 +515,25 @@ def test_a_first_part_under_another_name_is_refused(parts: list[Path]) -> None:
 
 def test_a_split_of_one_is_whole(opened: Opened) -> None:
     assert list(opened(split(0, 1, 1, ["a"])).tensors) == ["a"]
+
+
+def resident(path: Path) -> int:
+    """Bytes of the file's mappings that this process holds."""
+    blocks = re.split(r"^(?=[0-9a-f]+-)", Path("/proc/self/smaps").read_text(), flags=re.MULTILINE)
+    return sum(
+        int(re.search(r"^Rss: +(\d+) kB", block, re.MULTILINE)[1]) << 10 for block in blocks if str(path) in block
+    )
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="this system doesn't say what is resident")
+def test_memory_that_was_read_can_be_given_back_and_comes_again(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).standard_normal((512, 1024), dtype=np.float32)
+    path = tmp_path / "m.gguf"
+    write_gguf(path, {}, [GgufTensor.from_array("w", values)])
+    with open_gguf(path) as file:
+        tensor = file.tensor("w")
+        np.testing.assert_array_equal(tensor.dequantize(), values)
+        assert resident(path) > values.nbytes // 2
+        file.give_back()
+        assert resident(path) < values.nbytes // 8
+        np.testing.assert_array_equal(tensor.dequantize(), values)

@@ -239,17 +239,19 @@ class _Blocks:
         """The whole-number products of a unit with each of the next rows, line by line."""
         to, size = self._to, self._unpacking.unit
         columns, lines = range(self._block.columns), range(self._block.lines)
-        sums = [[zero(I32 * LANES)] * len(lines) for _ in columns]
-        if to.offset:
-            starts = (x.load(I32, unit * 4 + (to.starts_at + column * to.nbytes)) for column in columns)
-            sums = [[start.spread(LANES)] * len(lines) for start in starts]
-        for quad in range(size // QUAD):
-            at = unit * (size // QUAD * self._step) + quad * self._step
-            weights = [self._quads.load(U8 * LINE, at + line * LINE, align=LINE) for line in lines]
+        sums = []
+        for column in columns:
+            start = zero(I32 * LANES)
+            if to.offset:
+                start = x.load(I32, unit * 4 + (to.starts_at + column * to.nbytes)).spread(LANES)
+            sums.append([Variable(start) for _ in lines])
+        for quad in loop(unit * (size // QUAD), (unit + 1) * (size // QUAD)):
+            weights = [self._quads.load(U8 * LINE, quad * self._step + line * LINE, align=LINE) for line in lines]
             for column in columns:
-                four = x.load(I32, unit * size + (column * to.nbytes + quad * QUAD)).spread(LANES).bits(I8 * LINE)
-                sums[column] = [dot4(w, four, old) for w, old in zip(weights, sums[column], strict=True)]
-        return sums
+                four = x.load(I32, quad * QUAD + column * to.nbytes).spread(LANES).bits(I8 * LINE)
+                for w, acc in zip(weights, sums[column], strict=True):
+                    acc.value = dot4(w, four, acc.value)
+        return [[acc.value for acc in each] for each in sums]
 
 
 @cache
