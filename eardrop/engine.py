@@ -144,7 +144,8 @@ class Engine:
             kinds = " or ".join(model.backend.kv_types)
             raise OptionError(f"kv is {kv!r}, expected {kinds}, which backend {model.backend.name!r} has")
         self.model = model
-        self._batch = Batch(model.decoder, model.backend, _Preparer(model), streams, kv)
+        self._listener = _Listener(model)
+        self._batch = Batch(model.decoder, model.backend, _Preparer(model, self._listener), streams, kv)
         self._thread = threading.Thread(target=self._batch.run, name="eardrop-decode", daemon=True)
         self._process = os.getpid()
         # not a method of ours: the thread must not keep an engine alive that everyone forgot
@@ -184,8 +185,8 @@ class Engine:
         """Samples (N,), mono, 16 kHz → rows (R, n_embd) as the decoder reads them, one per 80 ms."""
         self._check_alive()
         self._check_audio(samples)
-        model = self.model
-        rows = self._batch.call(lambda: model.backend.download(_encoded(model, [samples], dialect)[0]))
+        download, listener = self.model.backend.download, self._listener
+        rows = self._batch.call(lambda: download(listener.encoded([samples], dialect)[0]))
         return np.array(rows, np.float32)
 
     def _check_alive(self) -> None:
@@ -243,8 +244,8 @@ def _close(batch: Batch, thread: threading.Thread, process: int) -> None:
 
 
 @dataclass
-class _Preparer:
-    """Requests become prompt rows: all their clips are encoded in one batch per dialect.
+class _Listener:
+    """Clips become rows.
 
     After the first, the encoder's weights are given back: the decoder's are read only then, so a process that
     transcribes once never holds both. Later both are wanted again and again, and reading pages anew would cost time.
@@ -253,16 +254,33 @@ class _Preparer:
     model: Model
     gave_back: bool = False
 
+    def encoded(self, clips: Sequence[Float32], dialect: Dialect) -> list[Array]:
+        """The rows of each clip."""
+        model, half = self.model, dialect.half_first_convolution
+        with stage("log-mel"):
+            mels = [log_mel(clip, model.front_end) for clip in clips]
+        with stage("encoder"):
+            rows, offsets = encode(model.encoder, mels, model.backend, half_input=half)
+        if not self.gave_back:
+            model.encoder_file.give_back()
+            self.gave_back = True
+        return [rows[span] for span in spans(offsets)]
+
+
+@dataclass(frozen=True)
+class _Preparer:
+    """Requests become prompt rows: all their clips are encoded in one batch per dialect."""
+
+    model: Model
+    listener: _Listener
+
     def __call__(self, requests: Sequence[Request]) -> list[Array]:
         rows: dict[tuple[int, Dialect], Array] = {}  # one recording may be asked about in both dialects at once
         for dialect in {request.dialect for request in requests}:
             clips = [a for request in requests if request.dialect == dialect for a in request.audio if a.ndim == 1]
             if clips:
-                encoded = _encoded(self.model, clips, dialect)
+                encoded = self.listener.encoded(clips, dialect)
                 rows.update(((id(clip), dialect), part) for clip, part in zip(clips, encoded, strict=True))
-        if rows and not self.gave_back:
-            self.model.encoder_file.give_back()
-            self.gave_back = True
         return [self._assembled(request, rows) for request in requests]
 
     def _assembled(self, request: Request, rows: dict[tuple[int, Dialect], Array]) -> Array:
@@ -271,12 +289,3 @@ class _Preparer:
         recordings = (rows[id(a), request.dialect] if a.ndim == 1 else upload(a) for a in audio)
         parts = [next(recordings) if isinstance(part, Media) else part for part in request.prompt]
         return embed(self.model.decoder, parts, self.model.backend)
-
-
-def _encoded(model: Model, clips: Sequence[Float32], dialect: Dialect) -> list[Array]:
-    """The rows of each clip."""
-    with stage("log-mel"):
-        mels = [log_mel(clip, model.front_end) for clip in clips]
-    with stage("encoder"):
-        rows, offsets = encode(model.encoder, mels, model.backend, half_input=dialect.half_first_convolution)
-    return [rows[span] for span in spans(offsets)]
