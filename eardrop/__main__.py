@@ -1,7 +1,11 @@
-"""`python -m eardrop` is `eardrop`."""
+"""`python -m eardrop` is `eardrop`, and both begin here: Ctrl-C ends them quietly from the first line on."""
 
 import sys
 
-from eardrop.cli.main import main
+try:
+    from eardrop.cli.main import main
+except KeyboardInterrupt:
+    sys.exit(130)
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -22,10 +22,10 @@ ROOMS: dict[str, set[str]] = {
     "transcribe": {"audio", "text", "ops", "search", "engine", "transcript"},
     "hub": set(),  # nothing of a model: it knows files by their names
     "loading": {"gguf", "text", "ops", "backends", "model", "architecture", "engine", "transcribe", "hub"},
-    "bench": {"gguf", "audio", "ops", "backends", "model", "engine", "transcribe", "loading"},
+    "bench": {"gguf", "audio", "ops", "backends", "model", "engine", "transcript", "transcribe", "loading"},
     "tools": {"gguf", "audio", "text", "ops", "backends", "model", "engine", "transcript", "transcribe", "loading"},
 }
-FOR_ALL = {"errors", "knobs", "version", "printable", "dialect", "stages"}
+FOR_ALL = {"errors", "knobs", "version", "printable", "dialect", "stages", "cores"}
 FACADES = {"__init__", "__main__", "cli"}  # may know everything
 
 

@@ -144,5 +144,5 @@ def _refusal(text: str) -> str:
     found = text[:8].encode("latin-1").hex(" ")
     return (
         f"begins like no container eardrop knows: expected {KNOWN}, found the bytes {found}; "
-        "convert it to WAV, or say how to read headerless samples with raw=RawPCM(rate=16000, format='s16le')"
+        "convert it to WAV (in Python raw=RawPCM(rate=16000, format='s16le') reads samples without a header)"
     )

@@ -15,6 +15,7 @@ from eardrop.bench.noise import Estimate, change
 from eardrop.bench.review import SCHEMA
 from eardrop.errors import OptionError
 from eardrop.printable import printable
+from eardrop.transcript import align
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def compare(a: dict[str, Any], b: dict[str, Any], *, force: bool = False) -> Com
         for name in a["figures"]
         if _measured(a["figures"][name]) and _measured(b["figures"].get(name))
     ]
-    words = word_distance(a["text"].split(), b["text"].split())
+    words = align.distance(a["text"].split(), b["text"].split())
     return Comparison(
         sorted(stages, key=lambda line: -abs(line.after - line.before)), figures, a["text"] == b["text"], words,
         differences,
@@ -159,16 +160,6 @@ def _stage_lines(name: str, a: dict[str, Any], b: dict[str, Any]) -> list[Line]:
 
 def _line(name: str, a: dict[str, Any], b: dict[str, Any]) -> Line:
     return Line(name, a["unit"], a["better"], a["median"], b["median"], change(a["samples"], b["samples"]))
-
-
-def word_distance(a: Sequence[str], b: Sequence[str]) -> int:
-    """The fewest words to put in, take out or exchange that make one of the other."""
-    row = list(range(len(b) + 1))
-    for i, word in enumerate(a, start=1):
-        corner, row[0] = row[0], i
-        for j, other in enumerate(b, start=1):
-            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (word != other))
-    return row[-1]
 
 
 def shown(value: float, unit: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eardrop.cores import usable_processors
 from eardrop.version import __version__
 
 LIBRARIES = ("numpy", "llvmlite", "av", "soxr", "tokenizers")
@@ -28,9 +29,9 @@ _RAPL = Path("/sys/class/powercap")
 def describe() -> dict[str, str | int | None]:
     """What tells one machine from another."""
     return {
-        "processor": _processor(),
-        "cores": usable_cores(),
-        "memory_bytes": _memory(),
+        "processor": processor(),
+        "cores": usable_processors(),
+        "memory_bytes": memory_bytes(),
         "system": platform.platform(),
         "governor": _text(_CPUFREQ),
     }
@@ -47,9 +48,17 @@ def versions() -> dict[str, str]:
     return found
 
 
-def usable_cores() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def processor() -> str:
+    """What the system calls it."""
+    named = re.search(r"^model name\s*:\s*(.+)$", _text(Path("/proc/cpuinfo")) or "", re.MULTILINE)
+    return f"{named[1]} ({platform.machine()})" if named else platform.processor() or platform.machine()
+
+
+def memory_bytes() -> int | None:
+    """Of the machine; None where nobody says."""
+    if sys.platform == "win32" or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def load() -> float | None:
@@ -100,18 +109,6 @@ def _seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
-
-
-def _processor() -> str:
-    """What the system calls it."""
-    named = re.search(r"^model name\s*:\s*(.+)$", _text(Path("/proc/cpuinfo")) or "", re.MULTILINE)
-    return f"{named[1]} ({platform.machine()})" if named else platform.processor() or platform.machine()
-
-
-def _memory() -> int | None:
-    if sys.platform == "win32" or "SC_PHYS_PAGES" not in os.sysconf_names:
-        return None
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _text(path: Path) -> str | None:

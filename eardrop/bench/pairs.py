@@ -6,24 +6,18 @@ other engines were run on them, and what they computed is kept under these names
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 
 from eardrop.bench.random_weights import RandomWeight
 from eardrop.errors import ModelFileError, OptionError
-from eardrop.gguf import F32, BlockFormat, Fact, PlannedTensor, Value, by_name, file_bytes, write_gguf
+from eardrop.gguf import F32, BlockFormat, Fact, PlannedTensor, Value, file_bytes, write_gguf
+from eardrop.gguf.mixes import MIXES, Mix, choose
 
 ENCODER_WIDTH, ENCODER_HEADS, ENCODER_TAPS = 512, 8, 9  # of every model of this family
-
-Which: TypeAlias = Callable[[int, int], bool]  # of so many tensors of a kind, whether the one at this place is meant
-
-
-def _none(place: int, count: int) -> bool:
-    return False
 
 
 def _every(place: int, count: int) -> bool:
@@ -34,25 +28,12 @@ def _odd(place: int, count: int) -> bool:
     return place % 2 == 1
 
 
-def _first(most: int) -> Which:
-    return lambda place, count: place < most
-
-
-def _more_bits(place: int, count: int) -> bool:
-    """llama.cpp's `use_more_bits`: the first and last eighth, and every third between."""
-    eighth = count // 8
-    return place < eighth or place >= 7 * count // 8 or (place - eighth) % 3 == 2
-
-
 @dataclass(frozen=True)
 class TextShape:
     """The decoder of a pair.
 
-    layers     one letter each: c a short convolution, a attention
-    embedding  the format of the token embedding, where it is not `format`
-    mixed      the format of some of attn_v and of ffn_down, as real files have it
-    values     which of attn_v, by their place among the attention layers
-    downs      which of ffn_down, by their layer
+    layers  one letter each: c a short convolution, a attention
+    mix     which weight has which format
     """
 
     width: int
@@ -61,11 +42,7 @@ class TextShape:
     kv_heads: int
     layers: str
     seed: int = 0
-    format: str = "F16"
-    embedding: str = ""
-    mixed: str = ""
-    values: Which = _every
-    downs: Which = _odd
+    mix: Mix = MIXES["F16"]
     vocabulary: int = 960
     context: int = 32768
     rope_base: float = 1e6
@@ -74,7 +51,10 @@ class TextShape:
 
 @dataclass(frozen=True)
 class AudioShape:
-    """The encoder and adapter of a pair, and the size of two tables for speech output that real files carry, too."""
+    """The encoder and adapter of a pair, and the size of two tables for speech output that real files carry, too.
+
+    mix  all of its matrices have the format that most weights have
+    """
 
     layers: int
     feed_forward: int
@@ -82,7 +62,7 @@ class AudioShape:
     adapter: int
     positions: int
     seed: int
-    format: str
+    mix: Mix
     sha256: str = ""
     codes: int = 64
     mel_bins: int = 128
@@ -101,100 +81,74 @@ class Pair:
 _MICRO = TextShape(width=128, feed_forward=192, heads=4, kv_heads=2, layers="caca")
 _MINI = TextShape(width=256, feed_forward=512, heads=8, kv_heads=2, layers="ccacac")
 _MICRO_F16 = AudioShape(
-    layers=1, feed_forward=64, channels=16, adapter=128, positions=1536, seed=201, format="F16",
+    layers=1, feed_forward=64, channels=16, adapter=128, positions=1536, seed=201, mix=MIXES["F16"],
     sha256="d759b334e763451877e57c6c97fb150d6fede519ce3f70af03b2f4eb8bb9edfa",
 )  # fmt: skip
 _MICRO_Q8_0 = replace(
-    _MICRO_F16, seed=202, format="Q8_0", sha256="885eb942771e5526ef03ddefcaf0118120a0fddbcdda44ded64ff5a3c1833c21"
+    _MICRO_F16, seed=202, mix=MIXES["Q8_0"], sha256="885eb942771e5526ef03ddefcaf0118120a0fddbcdda44ded64ff5a3c1833c21"
 )
 _MINI_F16 = AudioShape(
-    layers=2, feed_forward=1024, channels=256, adapter=1024, positions=4098, seed=401, format="F16",
+    layers=2, feed_forward=1024, channels=256, adapter=1024, positions=4098, seed=401, mix=MIXES["F16"],
     sha256="7143f490ca9fcf9fc60038555685a60dccbecd0a7029ea7678cf6a96d63e3b99",
 )  # fmt: skip
 _MINI_Q8_0 = replace(
-    _MINI_F16, seed=402, format="Q8_0", sha256="53a7bca72581459e15f43e7d6246ef2ce45c374c2cf9eac25d92d2623f8c304a"
+    _MINI_F16, seed=402, mix=MIXES["Q8_0"], sha256="53a7bca72581459e15f43e7d6246ef2ce45c374c2cf9eac25d92d2623f8c304a"
 )
 
 
-def _pair(
-    name: str, shape: TextShape, audio: AudioShape, seed: int, form: str, embedding: str, mixed: str, sha256: str
-) -> Pair:
-    return Pair(name, replace(shape, seed=seed, format=form, embedding=embedding, mixed=mixed), audio, sha256)
+def _pair(name: str, shape: TextShape, audio: AudioShape, seed: int, mix: str, sha256: str) -> Pair:
+    """A row: models of few layers, where the better format is met as often as the other."""
+    few = replace(MIXES[mix], values=_every, downs=_odd)
+    return Pair(name, replace(shape, seed=seed, mix=few), audio, sha256)
 
 
 # fmt: off
 _TABLE = (
-    _pair("micro", _MICRO, _MICRO_F16, 3101, "F16", "", "",
+    _pair("micro", _MICRO, _MICRO_F16, 3101, "F16",
           "aeaf6ddc44da6aa8a28984389afb999f24bcb95043b606c7c028cd74094b1940"),
-    _pair("micro-q8_0", _MICRO, _MICRO_Q8_0, 2102, "Q8_0", "", "",
+    _pair("micro-q8_0", _MICRO, _MICRO_Q8_0, 2102, "Q8_0",
           "e68ce52373659f7b89fc81e335a6160a61d780128f278753fc485fcb4c11267c"),
-    _pair("mini-f32", _MINI, _MINI_F16, 4302, "F32", "", "",
+    _pair("mini-f32", _MINI, _MINI_F16, 4302, "F32",
           "4097c7391367d66226a6269d35dc0e84def4faff1862ee26ecf83e5e9d0c0d3e"),
-    _pair("mini-f16", _MINI, _MINI_F16, 2303, "F16", "", "",
+    _pair("mini-f16", _MINI, _MINI_F16, 2303, "F16",
           "3338b846a314cecc93f38a96d85cd93e0572496beeade044dd0be81ea53da143"),
-    _pair("mini-bf16", _MINI, _MINI_F16, 4304, "BF16", "", "",
+    _pair("mini-bf16", _MINI, _MINI_F16, 4304, "BF16",
           "8f16f358972a151f7c12bf1189aee82d065cb04a25877b509d22858729ca4893"),
-    _pair("mini-q8_0", _MINI, _MINI_Q8_0, 2305, "Q8_0", "", "",
+    _pair("mini-q8_0", _MINI, _MINI_Q8_0, 2305, "Q8_0",
           "7ee636c2aea8aa2c71145f00db8a4eb8984f362e1378594cda5b9be18a193aa7"),
-    _pair("mini-q4_0", _MINI, _MINI_Q8_0, 2306, "Q4_0", "Q6_K", "",
+    _pair("mini-q4_0", _MINI, _MINI_Q8_0, 2306, "Q4_0",
           "229deb289b818d446d9539a5826c0d23cd732dd032afc782c9b12de6d4c966e0"),
-    _pair("mini-q4_1", _MINI, _MINI_Q8_0, 3307, "Q4_1", "Q6_K", "",
+    _pair("mini-q4_1", _MINI, _MINI_Q8_0, 3307, "Q4_1",
           "ba27ea12c35c142dfa0a373bc22bce9e3616f4a571cfbaac295618335b02522f"),
-    _pair("mini-q5_0", _MINI, _MINI_Q8_0, 4308, "Q5_0", "Q6_K", "",
+    _pair("mini-q5_0", _MINI, _MINI_Q8_0, 4308, "Q5_0",
           "8f696cca518a8b14e9731c5d56283d95cff92a06fc9f88798dfc44e54dddfbdc"),
-    _pair("mini-q4_k", _MINI, _MINI_Q8_0, 1309, "Q4_K", "Q6_K", "Q6_K",
+    _pair("mini-q4_k", _MINI, _MINI_Q8_0, 1309, "Q4_K_M",
           "af5bef8fe09bcc589fe21854bc6280df5f2d228d9739f1cdef693b1a60ced54b"),
-    _pair("mini-q5_k", _MINI, _MINI_Q8_0, 3310, "Q5_K", "Q6_K", "Q6_K",
+    _pair("mini-q5_k", _MINI, _MINI_Q8_0, 3310, "Q5_K_M",
           "a84857942b271984130a826200b09a1df084151ec3fa081fc2c2eb8eecfe3dfa"),
-    _pair("mini-q6_k", _MINI, _MINI_F16, 4311, "Q6_K", "", "",
+    _pair("mini-q6_k", _MINI, _MINI_F16, 4311, "Q6_K",
           "5204af7cffd0c8b521aab0aae044cb568d898eccadea26987aeaf2b8f5892598"),
-    _pair("mini-iq4_nl", _MINI, _MINI_F16, 6312, "IQ4_NL", "Q6_K", "Q5_K",
+    _pair("mini-iq4_nl", _MINI, _MINI_F16, 6312, "IQ4_NL",
           "4b6dce37df0336ab4edfa8105c0f013a9eac814ab9a0ba2395de41eaf78c0295"),
-    _pair("mini-iq4_xs", _MINI, _MINI_F16, 2313, "IQ4_XS", "Q6_K", "Q5_K",
+    _pair("mini-iq4_xs", _MINI, _MINI_F16, 2313, "IQ4_XS",
           "08e6518081eea0193df4161ed0e9749fd86b55fcd048425bce6f76ef97e0118a"),
 )
 # fmt: on
 PAIRS = {pair.name: pair for pair in _TABLE}
 
 
-@dataclass(frozen=True)
-class Mix:
-    """What llama.cpp's quantiser makes of a text model: the fields of `TextShape` by these names."""
-
-    format: str
-    embedding: str = ""  # it is the tied head, too, and treated as one
-    mixed: str = ""
-    values: Which = _none
-    downs: Which = _none
-
-
-# fmt: off
-MIXES = {  # by the name of the type that the quantiser is asked for
-    "F32": Mix("F32"), "F16": Mix("F16"), "BF16": Mix("BF16"), "Q8_0": Mix("Q8_0"), "Q6_K": Mix("Q6_K"),
-    "Q4_0": Mix("Q4_0", "Q6_K"), "Q4_1": Mix("Q4_1", "Q6_K"), "Q5_0": Mix("Q5_0", "Q6_K"), "Q5_1": Mix("Q5_1", "Q6_K"),
-    "Q4_K_S": Mix("Q4_K", "Q6_K", "Q5_K", _first(4), _first(2)),
-    "Q4_K_M": Mix("Q4_K", "Q6_K", "Q6_K", _more_bits, _more_bits),
-    "Q5_K_S": Mix("Q5_K", "Q6_K"),
-    "Q5_K_M": Mix("Q5_K", "Q6_K", "Q6_K", _more_bits, _more_bits),
-    "IQ4_NL": Mix("IQ4_NL", "Q6_K", "Q5_K", _none, _first(2)),
-    "IQ4_XS": Mix("IQ4_XS", "Q6_K", "Q5_K", _none, _first(2)),
-}
-# fmt: on
-
-
 def full(name: str = "Q4_0") -> Pair:
     """A pair of the real size, 1.2 billion weights in the text model, for benchmarks where the real one isn't.
 
-    The name is one of MIXES; the projector is in the mix's own format.
+    The name is one of MIXES; the projector's matrices are all in the format of most.
     """
     mix = MIXES[name]
     text = TextShape(
-        width=2048, feed_forward=8192, heads=32, kv_heads=8, layers="ccaccaccacacacac", seed=1, format=mix.format,
-        embedding=mix.embedding, mixed=mix.mixed, values=mix.values, downs=mix.downs, vocabulary=65536, context=128000,
+        width=2048, feed_forward=8192, heads=32, kv_heads=8, layers="ccaccaccacacacac", seed=1, mix=mix,
+        vocabulary=65536, context=128000,
     )  # fmt: skip
     audio = AudioShape(
-        layers=17, feed_forward=2048, channels=256, adapter=2048, positions=16392, seed=1, format=mix.format,
-        codes=16392,
+        layers=17, feed_forward=2048, channels=256, adapter=2048, positions=16392, seed=1, mix=mix, codes=16392,
     )  # fmt: skip
     return Pair(f"full-{name.lower()}", text, audio)
 
@@ -257,12 +211,6 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-# general.file_type, by the format of most weights
-_FILE_TYPES = {
-    "F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q4_K": 15, "Q5_K": 17, "Q6_K": 18,
-    "IQ4_NL": 25, "IQ4_XS": 30, "BF16": 32,
-}  # fmt: skip
-
 # fmt: off
 _CONTROL = [
     "<|pad|>", "<|startoftext|>", "<|endoftext|>", "<|fim_pre|>", "<|fim_mid|>", "<|fim_suf|>", "<|im_start|>",
@@ -321,7 +269,7 @@ def _text_facts(pair: Pair) -> dict[str, Value | Fact]:
         "lfm2.attention.head_count_kv": np.array(_kv_heads(text), np.int32),
         "lfm2.rope.freq_base": text.rope_base,
         "lfm2.attention.layer_norm_rms_epsilon": 1e-5,
-        "general.file_type": _FILE_TYPES[text.format],
+        "general.file_type": text.mix.file_type,
         "lfm2.vocab_size": text.vocabulary,
         "lfm2.shortconv.l_cache": text.taps,
         "general.quantization_version": 2,
@@ -340,45 +288,48 @@ def _text_facts(pair: Pair) -> dict[str, Value | Fact]:
 
 
 def _text_weights(text: TextShape) -> Iterator[RandomWeight]:
+    weights = list(_plain_text_weights(text))
+    choices = choose(text.mix, {weight.name: weight.shape for weight in weights})
+    for weight in weights:
+        yield replace(weight, format=choices[weight.name].format) if weight.name in choices else weight
+
+
+def _plain_text_weights(text: TextShape) -> Iterator[RandomWeight]:
+    """All of them in F32, as they come."""
     D = text.width
     # of both signs, so that the tied head doesn't just echo the token that came in
-    yield RandomWeight("token_embd.weight", (text.vocabulary, D), by_name(text.embedding or text.format), 0.25)
+    yield RandomWeight("token_embd.weight", (text.vocabulary, D), F32, 0.25)
     yield RandomWeight("token_embd_norm.weight", (D,), F32, (256 / D) ** 0.5)
-    kv_heads, base, better = _kv_heads(text), by_name(text.format), by_name(text.mixed or text.format)
-    values, layers = sum(map(bool, kv_heads)), len(kv_heads)
-    for index, heads in enumerate(kv_heads):
-        blk, place = f"blk.{index}.", sum(map(bool, kv_heads[:index]))
-        yield from _feed_forward(text, blk, better if text.downs(index, layers) else base)
-        if heads:
-            yield from _attention(text, blk, heads, better if text.values(place, values) else base)
-        else:
-            yield from _short_conv(text, blk)
+    for index, heads in enumerate(_kv_heads(text)):
+        blk = f"blk.{index}."
+        yield from _feed_forward(text, blk)
+        yield from _attention(text, blk, heads) if heads else _short_conv(text, blk)
 
 
-def _feed_forward(text: TextShape, blk: str, down: BlockFormat) -> Iterator[RandomWeight]:
-    D, F, form = text.width, text.feed_forward, by_name(text.format)
+def _feed_forward(text: TextShape, blk: str) -> Iterator[RandomWeight]:
+    D, F = text.width, text.feed_forward
     yield RandomWeight(blk + "attn_norm.weight", (D,), F32, 0.1, 1.0)
     yield RandomWeight(blk + "ffn_norm.weight", (D,), F32, 0.1, 1.0)
-    yield RandomWeight(blk + "ffn_gate.weight", (F, D), form, 1.2 / D**0.5)
-    yield RandomWeight(blk + "ffn_up.weight", (F, D), form, 1.0 / D**0.5)
-    yield RandomWeight(blk + "ffn_down.weight", (D, F), down, 0.2 / F**0.5)
+    yield RandomWeight(blk + "ffn_gate.weight", (F, D), F32, 1.2 / D**0.5)
+    yield RandomWeight(blk + "ffn_up.weight", (F, D), F32, 1.0 / D**0.5)
+    yield RandomWeight(blk + "ffn_down.weight", (D, F), F32, 0.2 / F**0.5)
 
 
-def _attention(text: TextShape, blk: str, kv_heads: int, value: BlockFormat) -> Iterator[RandomWeight]:
-    D, head, form = text.width, text.width // text.heads, by_name(text.format)
-    yield RandomWeight(blk + "attn_q.weight", (D, D), form, 1.0 / D**0.5)
-    yield RandomWeight(blk + "attn_k.weight", (kv_heads * head, D), form, 1.0 / D**0.5)
-    yield RandomWeight(blk + "attn_v.weight", (kv_heads * head, D), value, 1.0 / D**0.5)
-    yield RandomWeight(blk + "attn_output.weight", (D, D), form, 0.6 / D**0.5)
+def _attention(text: TextShape, blk: str, kv_heads: int) -> Iterator[RandomWeight]:
+    D, head = text.width, text.width // text.heads
+    yield RandomWeight(blk + "attn_q.weight", (D, D), F32, 1.0 / D**0.5)
+    yield RandomWeight(blk + "attn_k.weight", (kv_heads * head, D), F32, 1.0 / D**0.5)
+    yield RandomWeight(blk + "attn_v.weight", (kv_heads * head, D), F32, 1.0 / D**0.5)
+    yield RandomWeight(blk + "attn_output.weight", (D, D), F32, 0.6 / D**0.5)
     yield RandomWeight(blk + "attn_q_norm.weight", (head,), F32, 0.2, 1.2)
     yield RandomWeight(blk + "attn_k_norm.weight", (head,), F32, 0.2, 1.2)
 
 
 def _short_conv(text: TextShape, blk: str) -> Iterator[RandomWeight]:
-    D, form = text.width, by_name(text.format)
+    D = text.width
     yield RandomWeight(blk + "shortconv.conv.weight", (D, text.taps), F32, 0.5)
-    yield RandomWeight(blk + "shortconv.in_proj.weight", (3 * D, D), form, 1.0 / D**0.5)
-    yield RandomWeight(blk + "shortconv.out_proj.weight", (D, D), form, 0.15 / D**0.5)
+    yield RandomWeight(blk + "shortconv.in_proj.weight", (3 * D, D), F32, 1.0 / D**0.5)
+    yield RandomWeight(blk + "shortconv.out_proj.weight", (D, D), F32, 0.15 / D**0.5)
 
 
 def _audio_facts(pair: Pair) -> dict[str, Value | Fact]:
@@ -387,7 +338,7 @@ def _audio_facts(pair: Pair) -> dict[str, Value | Fact]:
         "general.architecture": "clip",
         "general.type": "mmproj",
         "general.name": f"random-encoder-{audio.seed}",
-        "general.file_type": _FILE_TYPES[audio.format],
+        "general.file_type": audio.mix.file_type,
         "clip.has_audio_encoder": True,
         "clip.audio.projection_dim": pair.text.width,
         "clip.audio.embedding_length": ENCODER_WIDTH,
@@ -415,7 +366,7 @@ def _norm(name: str) -> Iterator[RandomWeight]:
 
 
 def _audio_weights(pair: Pair) -> Iterator[RandomWeight]:
-    audio, D, form = pair.audio, pair.text.width, by_name(pair.audio.format)
+    audio, D, form = pair.audio, pair.text.width, pair.audio.mix.most
     yield RandomWeight("a.position_embd.weight", (audio.positions, D), F32, 0.5)
     yield RandomWeight("a.position_embd_norm.weight", (D,), F32, 0.1, 1.0)
     yield RandomWeight("a.embd_to_logits.weight", (audio.codes, D), form, 0.1)
@@ -433,11 +384,11 @@ def _subsampling(audio: AudioShape) -> Iterator[RandomWeight]:
         deviation = 1.5 / (inputs * taps * taps) ** 0.5
         yield RandomWeight(f"a.conv1d.{index}.weight", (C, inputs, taps, taps), F32, deviation)
         yield RandomWeight(f"a.conv1d.{index}.bias", (C, 1, 1), F32, 0.1)
-    yield from _linear("a.pre_encode.out", ENCODER_WIDTH, C * (audio.mel_bins // 8), by_name(audio.format), 1.5)
+    yield from _linear("a.pre_encode.out", ENCODER_WIDTH, C * (audio.mel_bins // 8), audio.mix.most, 1.5)
 
 
 def _conformer_layer(audio: AudioShape, blk: str) -> Iterator[RandomWeight]:
-    D, H, form = ENCODER_WIDTH, ENCODER_HEADS, by_name(audio.format)
+    D, H, form = ENCODER_WIDTH, ENCODER_HEADS, audio.mix.most
     for suffix in ("", "_1"):
         yield from _norm(blk + "ffn_norm" + suffix)
         yield from _linear(blk + "ffn_up" + suffix, audio.feed_forward, D, form)

@@ -13,7 +13,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from eardrop.gguf import BF16, F16, F32, BlockFormat, PlannedTensor, to_bf16
+from eardrop.gguf import BlockFormat, PlannedTensor
+from eardrop.gguf.formats import six_bit_bytes
+from eardrop.gguf.quantize import quantize
 
 Fields: TypeAlias = dict[str, NDArray[Any]]  # of blocks, by the names of the format's layout
 
@@ -80,12 +82,7 @@ def _packed_pairs(draws: Draws) -> NDArray[np.uint8]:
     """Eight scales and eight minima of six bits in twelve bytes, the minima near the scales."""
     scales = draws.ints(18, 63, 8)
     minima = np.clip(scales + draws.ints(-4, 4, 8), 0, 63)
-    parts = [
-        scales[:, :4] | scales[:, 4:] >> 4 << 6,
-        minima[:, :4] | minima[:, 4:] >> 4 << 6,
-        scales[:, 4:] & 15 | (minima[:, 4:] & 15) << 4,
-    ]
-    return np.concatenate(parts, axis=1).astype(np.uint8)
+    return six_bit_bytes(scales.astype(np.uint8), minima.astype(np.uint8))
 
 
 def _q4_k(draws: Draws, std: float) -> Fields:
@@ -127,13 +124,6 @@ _BLOCKS: dict[str, Callable[[Draws, float], Fields]] = {
     "IQ4_XS": _iq4_xs,
 }  # fmt: skip
 
-_PLAIN: dict[str, Callable[[NDArray[np.float32]], NDArray[Any]]] = {
-    F32.name: lambda x: x.astype("<f4"),
-    F16.name: lambda x: x.astype("<f2"),
-    BF16.name: lambda x: to_bf16(x).astype("<u2"),
-}
-DRAWN = (*_PLAIN, *_BLOCKS)  # the formats there are random weights in
-
 
 @dataclass(frozen=True)
 class RandomWeight:
@@ -155,8 +145,9 @@ class RandomWeight:
             yield self._piece(Draws(int.from_bytes(digest[:16], "little"), n, start, min(start + step, n)))
 
     def _piece(self, draws: Draws) -> NDArray[Any]:
-        if plain := _PLAIN.get(self.format.name):
-            return plain(draws.uniform() * np.float32(self.deviation * 1.7320508) + np.float32(self.mean))
+        if self.format.block == 1:
+            values = draws.uniform() * np.float32(self.deviation * 1.7320508) + np.float32(self.mean)
+            return quantize(values[None], self.format)
         fields = _BLOCKS[self.format.name](draws, self.deviation)
         blocks = np.empty(len(fields["scale"]), self.format.layout)
         for name, values in fields.items():

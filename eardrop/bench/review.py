@@ -27,9 +27,9 @@ from eardrop.backends import choose
 from eardrop.bench import machine
 from eardrop.bench.noise import estimate
 from eardrop.bench.ops import of_model
+from eardrop.cores import usable_cores
 from eardrop.engine import Model
 from eardrop.errors import OptionError
-from eardrop.knobs import THREADS
 from eardrop.loading import load, load_model
 from eardrop.stages import timing
 from eardrop.transcribe import Recognizer
@@ -72,7 +72,7 @@ class Question:
     @property
     def computing(self) -> int:
         """Threads that compute."""
-        return self.threads or THREADS.level() or machine.usable_cores()
+        return self.threads or usable_cores()
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,13 @@ from eardrop.bench.checkouts import in_turns
 from eardrop.bench.compare import Limit, compare, markdown, read_review, shown
 from eardrop.bench.noise import Estimate
 from eardrop.bench.ops import Speed, of_cases, of_model
-from eardrop.bench.pairs import MIXES, full, write_pair
+from eardrop.bench.pairs import full, write_pair
 from eardrop.bench.review import RUNS, Question, review
 from eardrop.cli.flags import Parser, add_model, chosen_backend, computed, find_model
 from eardrop.cli.sheet import Section, show
 from eardrop.cli.terminal import NOTES, Voice, bar
 from eardrop.errors import OptionError
+from eardrop.gguf.mixes import MIXES
 from eardrop.hub import find_projector
 from eardrop.loading import load_model
 from eardrop.ops import OPS

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from eardrop.cli.flags import Parser
 from eardrop.cli.terminal import Voice, bar
+from eardrop.gguf.mixes import TYPES
 from eardrop.printable import printable
-from eardrop.tools.convert import TYPES, convert
+from eardrop.tools.convert import convert
 
 EXAMPLES = """\
   eardrop convert LFM2.5-Audio-1.5B/ -o models/

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from eardrop.audio import SAMPLE_RATE
-from eardrop.bench import machine
+from eardrop.bench.machine import processor
 from eardrop.cli.flags import Parser, add_model, add_options, computed, find_model, given
 from eardrop.cli.sheet import Section, show
 from eardrop.cli.side_by_side import side_by_side
 from eardrop.cli.terminal import ERRORS, NOTES, Voice, bar, console
+from eardrop.cores import usable_processors
 from eardrop.errors import AudioTooLong, EardropError, OptionError
 from eardrop.loading import load
 from eardrop.printable import printable
@@ -153,7 +154,7 @@ class _Work:
             about = {
                 "model": asr.model.name,
                 "backend": asr.model.backend.name,
-                "machine": f"{machine.describe()['processor']}, {machine.usable_cores()} cores",
+                "machine": f"{processor()}, {usable_processors()} cores",
             }
         return self._run(about, heard, wishes.normalizer or UNSPACED.get(language, "english"))
 

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -33,11 +34,17 @@ class Parser(argparse.ArgumentParser):
             epilog=f"examples:\n{examples}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
+            exit_on_error=False,  # `parse` tells
         )
+        self.register("type", int, _whole)
+        self.register("type", float, _finite)
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """The wishes in these words."""
-        wishes, unknown = self.parse_known_args(self._spelt(words))
+        try:
+            wishes, unknown = self.parse_known_args(self._spelt(words))
+        except argparse.ArgumentError as error:
+            self.error(f"{_as_typed(error.argument_name, words)}: {error.message}")
         if unknown:
             name = unknown[0].partition("=")[0]
             meant = get_close_matches(name, self._option_string_actions, n=1)
@@ -68,6 +75,30 @@ class Parser(argparse.ArgumentParser):
     def _wants_value(self, word: str) -> bool:
         action = self._option_string_actions.get(word)
         return action is not None and action.nargs is None
+
+
+def _as_typed(names: str | None, words: Sequence[str]) -> str:
+    """Of an option's names, a/b/c, the one that was typed."""
+    known = (names or "").split("/")
+    typed = (word.partition("=")[0] for word in words)
+    return next((word for word in typed if word in known or word.replace("_", "-") in known), names or "")
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a whole number, found {text!r}") from None
+
+
+def _finite(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"expected a number, found {text!r}")
+    return number
 
 
 _READERS: dict[type, Callable[[str], Any]] = {int: int, float: float, str: str}
@@ -141,6 +172,8 @@ def find_model(wishes: argparse.Namespace, voice: Voice, *, bundled: bool = True
     """The files of the model that was named, or of the one that commands take which name none; fetched if need be."""
     if wishes.model and wishes.hf_repo:
         raise OptionError("-m names files and -hf a repository: give one of the two")
+    if wishes.mmproj == "":
+        raise OptionError("--mmproj is empty; name the projector, or leave the flag out to find it beside the model")
     named = require_name(wishes.hf_repo) if wishes.hf_repo else wishes.model or None
     bring = not_fetched if wishes.offline else partial(fetch_shown, voice=voice)
     files = locate(named, wishes.mmproj, bundled=bundled, fetched=bring)

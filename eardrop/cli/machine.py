@@ -3,13 +3,13 @@
 import os
 import platform
 import re
-import sys
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from eardrop.backends import BACKENDS
+from eardrop.bench.machine import memory_bytes, processor
 from eardrop.cli.sheet import Section
+from eardrop.cores import usable_processors
 from eardrop.knobs import KNOBS
 from eardrop.ops import OPS
 from eardrop.version import __version__
@@ -19,7 +19,7 @@ def describe() -> dict[str, Section]:
     """The sections."""
     return {
         "eardrop": {"version": __version__, "python": platform.python_version(), **_libraries()},
-        "machine": {"system": platform.platform(), "processor": _processor(), "cores": _cores(), "memory": _memory()},
+        "machine": {"system": platform.platform(), "processor": processor(), "cores": _cores(), "memory": _memory()},
         "backends": [
             {"name": name, "runs here": choice.missing() is None, "why not": choice.missing(), "about": choice.about}
             for name, choice in BACKENDS.items()
@@ -58,23 +58,11 @@ def _version(name: str) -> str:
         return "missing"
 
 
-def _processor() -> str:
-    """What the system calls it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        named = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(errors="replace"), re.MULTILINE)
-        if named:
-            return f"{named[1]} ({platform.machine()})"
-    return platform.processor() or platform.machine()
-
-
 def _cores() -> str:
-    """Those this process may use, of all."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{usable} of {os.cpu_count()}"
+    """Processors this process may use, of all."""
+    return f"{usable_processors()} of {os.cpu_count()}"
 
 
 def _memory() -> str | None:
-    if sys.platform == "win32" or "SC_PHYS_PAGES" not in os.sysconf_names:
-        return None
-    return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
+    size = memory_bytes()
+    return None if size is None else f"{size / 2**30:.1f} GiB"

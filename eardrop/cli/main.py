@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _let_go_of_stdout()
         return 0
     except Exception as error:
-        code = _failed(error)
+        code = _failed(error, words)
         if isinstance(error, OSError):  # maybe what is left in its buffer can't be written either
             _let_go_of_stdout()
         return code
@@ -100,7 +100,7 @@ def _next_move(name: str) -> str:
     import os
     from difflib import get_close_matches
 
-    meant = get_close_matches(name, COMMANDS, n=1)
+    meant = get_close_matches(name, [*COMMANDS, "--version", "--help"], n=1)
     if meant:
         return f"did you mean {meant[0]}?"
     if os.path.exists(name):  # noqa: PTH110  # of a name too long to be one `Path` raises
@@ -180,6 +180,17 @@ def _let_go_of_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+_SHORT = {"threads": "-t"}
+
+
+def _about_the_flag(message: str, words: list[str]) -> str:
+    """A refusal that begins with a keyword of Python, as `max_tokens is 0`, about the flag that was typed."""
+    keyword, is_, rest = message.partition(" is ")
+    names = (f"--{keyword}", f"--{keyword.replace('_', '-')}", _SHORT.get(keyword))
+    typed = next((flag for word in words if (flag := word.partition("=")[0]) in names), None)
+    return f"{typed}{is_}{rest}" if typed else message
+
+
 # What a machine refuses: no bug of ours, and no wish of the user's.
 _NOT_OURS: dict[type[Exception], Callable[[Exception], str]] = {
     MemoryError: lambda error: f"memory is full ({error}); take a smaller weight type, or end other programs",
@@ -187,7 +198,7 @@ _NOT_OURS: dict[type[Exception], Callable[[Exception], str]] = {
 }
 
 
-def _failed(error: Exception) -> int:
+def _failed(error: Exception, words: list[str]) -> int:
     """One line on standard error, the traceback only for those who ask; the error's exit code."""
     import traceback
 
@@ -202,7 +213,8 @@ def _failed(error: Exception) -> int:
         trace = "".join(traceback.format_exception(error, chain=chain))
         print(printable(trace, keep="\n\t"), end="", file=sys.stderr)
     if isinstance(error, EardropError):
-        print(f"eardrop: {printable(str(error))}", file=sys.stderr)
+        said = _about_the_flag(str(error), words) if isinstance(error, OptionError) else str(error)
+        print(f"eardrop: {printable(said)}", file=sys.stderr)
         return error.exit_code
     for kind, explained in _NOT_OURS.items():
         if isinstance(error, kind):

@@ -62,7 +62,7 @@ def _types(file: GgufFile) -> list[dict[str, Any]]:
 def _row(tensor: GgufTensor) -> dict[str, Any]:
     return {
         "name": tensor.name,
-        "shape": " × ".join(map(str, tensor.shape)) or "one value",
+        "shape": tensor.shape,
         "type": tensor.format.name,
         "bytes": tensor.nbytes,
     }
@@ -92,7 +92,7 @@ def _decoder(file: GgufFile, take: Callable[[str], None], shape: dict[str, Any])
     shape.update(_decoder_facts(facts))
     load_decoder(file, facts, _LISTENER, take)
     tokenizer = Tokenizer.from_facts(file.facts, file.path.name)
-    shape["stop tokens"] = " ".join(map(str, sorted(tokenizer.stop_tokens)))
+    shape["stop tokens"] = sorted(tokenizer.stop_tokens)
     check_template(file.facts.get("tokenizer.chat_template"), file.path.name)
 
 
@@ -107,8 +107,8 @@ def _decoder_facts(shape: DecoderShape) -> dict[str, Any]:
         **({"attention heads": attention[0].heads, "key/value heads": attention[0].kv_heads} if attention else {}),
         "vocabulary": shape.vocabulary,
         "context": shape.context,
-        "rope base": f"{shape.rope_base:,.0f}",
-        "norm epsilon": f"{shape.epsilon:g}",
+        "rope base": shape.rope_base,
+        "norm epsilon": shape.epsilon,
         **{f"note {number}": note for number, note in enumerate(shape.notes, 1)},
     }
 

@@ -9,18 +9,20 @@ from typing import Any
 from eardrop.cli.flags import Parser
 from eardrop.cli.sheet import Section, show
 from eardrop.cli.terminal import Voice, bar
+from eardrop.cores import usable_cores
 from eardrop.errors import OptionError
-from eardrop.tools.mixes import MIXES, Keep, by_mix_name
+from eardrop.gguf.mixes import TYPES, by_type
+from eardrop.tools.keep import Keep
 from eardrop.tools.requantize import Change, Report, requantize
 
 ABOUT = f"""\
 Write a text model or a projector in another type, and report the size and the error of each weight.
 
-types: {", ".join(MIXES)}
+types: {", ".join(TYPES)}
 
 Blocks are llama.cpp's, bit for bit, and so is the choice of which weight gets which: the token embedding has more
-bits in the types below Q6_K, and in those that end in _M so have the most sensitive weights. (Here Q4_K and Q5_K are
-that type throughout; llama.cpp takes these names for Q4_K_M and Q5_K_M.) Norms, biases and the kernels of
+bits in the types below Q6_K, and in Q4_K_S and those that end in _M so have the most sensitive weights. (Here Q4_K and
+Q5_K are that type throughout; llama.cpp takes these names for Q4_K_M and Q5_K_M.) Norms, biases and the kernels of
 convolutions stay what they are. Start from F16, BF16 or F32: errors add up."""
 
 EXAMPLES = """\
@@ -34,7 +36,7 @@ EXAMPLES = """\
 def main(words: Sequence[str]) -> int:
     """Quantise, and print the report."""
     wishes = _parser().parse(words)
-    mix, keep = by_mix_name(wishes.type), [Keep.parse(text) for text in wishes.keep]
+    mix, keep = by_type(wishes.type), [Keep.parse(text) for text in wishes.keep]
     with bar(f"{wishes.source} → {mix.name}", shown=not wishes.json) as progress:
         report = requantize(
             Path(wishes.source),
@@ -72,8 +74,6 @@ def _parser() -> Parser:
 
 def _threads(wishes: argparse.Namespace) -> int:
     if wishes.threads is None:
-        from eardrop.backends.cpu.backend import usable_cores
-
         return usable_cores()
     if wishes.threads < 1:
         raise OptionError(f"--threads must be at least 1, found {wishes.threads}")
@@ -115,7 +115,6 @@ def _line(change: Change) -> dict[str, Any]:
     """The same for people."""
     return {
         **_record(change),
-        "shape": " × ".join(map(str, change.tensor.shape)),
         "rmse": f"{change.rmse:.3g}",
         "relative": f"{change.relative:.3%}",
     }

@@ -105,6 +105,8 @@ def _same(value: str, expected: str) -> bool:
         return value == expected
 
 
+MOST_PROMPT = 1 << 20  # characters of a file: far more than any context holds
+
 _ESCAPE = re.compile(rb"\\(x[0-9A-Fa-f]{2}|[nrt'\"\\])")
 _ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"'": b"'", b'"': b'"', b"\\": b"\\"}
 
@@ -131,17 +133,14 @@ def _paths(listed: str) -> list[str]:
 def _text_of(path: str) -> str:
     """The text in a file, without the newline at its end."""
     try:
-        return Path(path).read_text(encoding="utf-8").removesuffix("\n")
+        with Path(path).open(encoding="utf-8") as file:
+            text = file.read(MOST_PROMPT + 1)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "is not UTF-8"
         raise argparse.ArgumentTypeError(f"{path}: {why}") from None
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not abs(number) < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number, found {text}")
-    return number
+    if len(text) > MOST_PROMPT:
+        raise argparse.ArgumentTypeError(f"{path}: expected at most {MOST_PROMPT:,} characters; give a shorter prompt")
+    return text.removesuffix("\n")
 
 
 KV_TYPES = {"f32": "float32", "f16": "float16"}
@@ -193,16 +192,16 @@ _HONOURED = (
     Honoured(("-t", "--threads"), "threads that compute (default: physical cores)", "threads", "N", int),
     Honoured(
         ("--temp", "--temperature"), "temperature (default: 0, greedy; llama-mtmd-cli draws at 0.2)", "temperature",
-        "X", _finite,
+        "X", float,
     ),
     Honoured(("--top-k",), "draw from the K likeliest (default: 40; 0 or less: all)", "top_k", "K", int, default=40),
     Honoured(
-        ("--top-p",), "draw from the likeliest that make up P (default: 0.95; 1: all)", "top_p", "P", _finite,
+        ("--top-p",), "draw from the likeliest that make up P (default: 0.95; 1: all)", "top_p", "P", float,
         default=0.95,
     ),
     Honoured(
         ("--min-p",), "draw from those at least P times as likely as the likeliest (default: 0.05; 0: all)", "min_p",
-        "P", _finite, default=0.05,
+        "P", float, default=0.05,
     ),
     Honoured(("-s", "--seed"), "seed of the draws (default: -1, another each time)", "seed", "N", int, default=-1),
     Honoured(
@@ -315,7 +314,7 @@ OWN_FLAGS: tuple[Honoured, ...] = (
     ),
     Honoured(("--precision",), precision_help(), "precision", "NAME", default=PRECISIONS[0]),
     Honoured(
-        ("--max-seconds",), "refuse longer recordings, counted while decoding", "max_seconds", "X", _finite,
+        ("--max-seconds",), "refuse longer recordings, counted while decoding", "max_seconds", "X", float,
         default=DAY,
     ),
 )  # fmt: skip

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from eardrop.printable import printable
-from eardrop.tools.align import Pair
+from eardrop.transcript.align import Pair
 
 AROUND = 4  # words shown before and behind a mistake
 LABELS = ("said", "written", "")

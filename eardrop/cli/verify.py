@@ -193,7 +193,9 @@ def _print_rich(lines: Sequence[tuple[str, ...]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*COLUMNS, box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for name in COLUMNS:
+        table.add_column(name, overflow="fold")  # a name that doesn't fit goes on in the next line
     for line in lines:
         table.add_row(*map(Text, line[:-1]), Text(line[-1], style=_STYLES.get(line[-1], "")))
     console(sys.stdout).print(table)

@@ -15,7 +15,12 @@ def find_text(model: str | os.PathLike[str]) -> Path:
     doesn't hold one.
     """
     text = _existing(Path(model))
-    return _only(_models(text), f"{printable(str(text))} holds", "text models", "-m") if text.is_dir() else text
+    if not text.is_dir():
+        return text
+    models = _models(text)
+    if not models:
+        raise OptionError(f"the folder {printable(str(text))} holds no text model (….gguf); name another, or the file")
+    return _only(models, f"{printable(str(text))} holds", "text models", "-m")
 
 
 def find_projector(text: Path, projector: str | os.PathLike[str] | None = None) -> Path:
@@ -64,5 +69,5 @@ def _closest(text: Path, projectors: list[Path]) -> list[Path]:
 def _only(paths: list[Path], where: str, what: str, flag: str) -> Path:
     if len(paths) == 1:
         return paths[0]
-    names = ", ".join(printable(path.name) for path in paths) or "none"
+    names = ", ".join(printable(path.name) for path in paths)
     raise OptionError(f"{where} {len(paths)} {what} ({names}); name one with {flag}")

@@ -7,7 +7,6 @@ A comparison is a function of (what this engine has, the fact); those that depen
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from eardrop.tools.measures import Spoken, first_difference
 from eardrop.tools.published import Fact
+from eardrop.transcript import align
 
 Numbers: TypeAlias = npt.NDArray[np.floating[Any]]
 
@@ -200,5 +200,4 @@ def _spoken(said: str) -> list[str]:
 
 def _edits(said: str, expected: str) -> int:
     """Words put in, left out or exchanged."""
-    steps = SequenceMatcher(None, _spoken(said), _spoken(expected), autojunk=False).get_opcodes()
-    return sum(max(b - a, d - c) for step, a, b, c, d in steps if step != "equal")
+    return align.distance(_spoken(expected), _spoken(said))

@@ -19,19 +19,16 @@ from numpy.typing import NDArray
 from eardrop.errors import ModelFileError, OptionError
 from eardrop.gguf import F16, F32, BlockFormat, Fact, PlannedTensor, Value, write_gguf
 from eardrop.gguf.formats import Floats
+from eardrop.gguf.mixes import Mix, by_type, choose
 from eardrop.gguf.quantize import quantize
 from eardrop.model.shape import MOST_LAYERS, SUBSAMPLING
 from eardrop.printable import printable
 from eardrop.tools.checkpoint import Checkpoint, Section, open_checkpoint
-from eardrop.tools.mixes import MIXES, Mix, choose
 from eardrop.tools.published_layout import MIXERS, Row, audio_rows, batch_norm_rows, is_dropped, sized, text_rows
 from eardrop.tools.safetensors import StoredTensor, refuse
 from eardrop.tools.tokenizer_json import tokenizer_facts
 
 ARCHITECTURE = "Lfm2AudioForConditionalGeneration"
-
-
-TYPES = {"F32": Mix("F32", most=F32, output=F32, better=F32, file_type=0), **MIXES}
 
 _BATCH_NORM_EPSILON = np.float32(1e-5)
 _HALF_INFINITY = 65520  # the least number that rounds to it
@@ -74,7 +71,7 @@ def convert(
     """Write NAME-FORM.gguf and mmproj-NAME-FORM.gguf into a folder, which is made; gives their paths.
 
     checkpoint  the folder of a published checkpoint
-    form        of most weights, a key of TYPES; which weight gets which format, mixes.py says
+    form        of most weights, one of gguf/mixes.py's TYPES; which weight gets which format, it says, too
     name        of the model; None is the checkpoint's folder's
     force       replace files that are there
     progress    told the share of the values that are converted, 0 to 1
@@ -82,7 +79,7 @@ def convert(
     Needs some megabytes beside the tokenizer, whatever the size of the model. Raises ModelFileError, before anything
     is written, for a checkpoint that is damaged, incomplete, or another model's; OptionError for files that exist.
     """
-    mix, source = _mix(form), open_checkpoint(checkpoint)
+    mix, source = by_type(form), open_checkpoint(checkpoint)
     name = _checked_name(checkpoint, name)
     targets = folder / f"{name}-{mix.name}.gguf", folder / f"mmproj-{name}-{mix.name}.gguf"
     existing = next((path for path in targets if path.exists()), None)
@@ -94,12 +91,6 @@ def convert(
     facts[0].update(tokenizer_facts(checkpoint, model.text))
     _write(targets, facts, _watched(plans, progress))
     return targets
-
-
-def _mix(form: str) -> Mix:
-    if form.upper() not in TYPES:
-        raise OptionError(f"weights can't be converted to {form!r}; there are {', '.join(TYPES)}")
-    return TYPES[form.upper()]
 
 
 def _checked_name(checkpoint: Path, name: str | None) -> str:

@@ -14,11 +14,11 @@ from typing import Any
 
 from eardrop.errors import AudioTooLong, Cancelled, EardropError, EngineClosed, OptionError
 from eardrop.printable import printable
-from eardrop.tools.align import Counts, Pair, align, count, distance
 from eardrop.tools.bootstrap import Difference, Interval, difference, interval
 from eardrop.tools.corpus import Heard, Utterance
 from eardrop.tools.normalize import NORMALIZERS
 from eardrop.transcribe import Recognizer
+from eardrop.transcript.align import Counts, Pair, align, count, distance
 
 SCHEMA = 1  # of the JSON; another number where the meaning of a key changes
 ALL, SPEECH = "all", "speech alone"  # the second leaves out what has no words, as the Open ASR Leaderboard does

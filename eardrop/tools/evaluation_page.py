@@ -7,9 +7,9 @@ from html import escape
 from importlib import resources
 
 from eardrop.printable import printable
-from eardrop.tools.align import Counts, Pair
 from eardrop.tools.bootstrap import Interval
 from eardrop.tools.evaluate import Run, Scored, Summary
+from eardrop.transcript.align import Counts, Pair
 
 MOST_SHOWN = 300  # utterances with their words, the worst first: a page should open at once
 MOST_MISTAKES = 12  # lines of each list

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from eardrop.errors import ModelFileError, OptionError
 from eardrop.gguf import BlockFormat, Fact, GgufFile, GgufTensor, PlannedTensor, open_gguf, u32, write_gguf
+from eardrop.gguf.mixes import Choice, Mix, choose
 from eardrop.gguf.quantize import quantize
 from eardrop.model.kinds import Kind, kind_of
 from eardrop.printable import printable
-from eardrop.tools.mixes import Choice, Keep, Mix, choose
+from eardrop.tools.keep import Keep, wished
 
 SLAB = 1 << 18  # values of a task: some megabytes of scratch for each thread
 
@@ -98,7 +99,8 @@ def requantize(
     """
     with open_gguf(source) as file:
         _check(file, target, force=force)
-        choices = choose(mix, {name: tensor.shape for name, tensor in file.tensors.items()}, keep)
+        shapes = {name: tensor.shape for name, tensor in file.tensors.items()}
+        choices = choose(mix, shapes) | wished(keep, shapes)
         changes = [_change(tensor, choices) for tensor in file.tensors.values()]
         with ThreadPoolExecutor(threads) as pool:
             in_order, done = partial(_in_order, pool, threads), _counted(changes, progress)

@@ -127,7 +127,9 @@ def one_window(source: Source, model: Model, options: Options) -> tuple[Float32,
             raise AudioTooLong(
                 f"{name_of(source)} is longer than {most:g} seconds, the most one window holds; cut it first"
             )
-    return np.concatenate(pieces), tuple(read.notes)
+    least = model.architecture.least_seconds
+    short = (f"the recording is shorter than {least:g} seconds and holds no word",)
+    return np.concatenate(pieces), (*read.notes, *(short if got < least * SAMPLE_RATE else ()))
 
 
 def language_of(model: Model, options: Options) -> str:

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from eardrop.bench.compare import Limit, compare, markdown, read_review, shown, word_distance
+from eardrop.bench.compare import Limit, compare, markdown, read_review, shown
 from eardrop.bench.review import figure
 from eardrop.cli.main import main
 from eardrop.errors import OptionError
@@ -130,13 +130,6 @@ def test_what_is_no_review_is_told(content, tmp_path) -> None:
     path.write_text(content)
     with pytest.raises(OptionError, match=r"a\.json"):
         read_review(path)
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "distance"), [("", "", 0), ("a b", "", 2), ("a b c", "a c", 1), ("a b", "b a", 2), ("a", "b c", 2)]
-)
-def test_the_distance_of_words(a, b, distance) -> None:
-    assert word_distance(a.split(), b.split()) == word_distance(b.split(), a.split()) == distance
 
 
 @pytest.mark.parametrize(

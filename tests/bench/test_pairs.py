@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from eardrop.bench import random_weights
-from eardrop.bench.pairs import MIXES, PAIRS, full, thin, write_pair, write_projector, write_text
+from eardrop.bench.pairs import PAIRS, full, thin, write_pair, write_projector, write_text
 from eardrop.bench.random_weights import Draws, RandomWeight
 from eardrop.errors import ModelFileError, OptionError
 from eardrop.gguf import by_name, open_gguf
+from eardrop.gguf.mixes import MIXES
 
 
 def sha256(path: Path) -> str:
@@ -144,38 +145,15 @@ def formats(mix: str, tmp_path: Path) -> dict[str, str]:
     return {name: tensor.format.name for name, tensor in file.tensors.items()}
 
 
-def of(found: dict[str, str], kind: str) -> list[str]:
-    return [form for name, form in found.items() if name.endswith(f".{kind}.weight")]
-
-
 @pytest.mark.parametrize("mix", MIXES)
-def test_the_tied_embedding_has_six_bits_where_others_have_fewer(mix: str, tmp_path: Path) -> None:
-    found = formats(mix, tmp_path)
-    plain = mix in ("F32", "F16", "BF16", "Q8_0")
-    assert found["token_embd.weight"] == (mix if plain else "Q6_K")
-    base = mix.removesuffix("_S").removesuffix("_M")
-    for kind in ("ffn_gate", "ffn_up", "attn_q", "attn_k", "attn_output", "in_proj", "out_proj"):
-        assert set(of(found, kind)) == {base}
-
-
-def places(forms: list[str], form: str) -> list[int]:
-    return [place for place, found in enumerate(forms) if found == form]
-
-
-@pytest.mark.parametrize(
-    ("mix", "better", "values", "downs"),
-    [
-        ("Q4_0", "Q6_K", [], []),
-        ("Q4_K_M", "Q6_K", [2, 5], [0, 1, 4, 7, 10, 13, 14, 15]),
-        ("Q5_K_M", "Q6_K", [2, 5], [0, 1, 4, 7, 10, 13, 14, 15]),
-        ("Q4_K_S", "Q5_K", [0, 1, 2, 3], [0, 1]),
-        ("IQ4_XS", "Q5_K", [], [0, 1]),
-    ],
-)
-def test_matrices_are_mixed_as_llama_cpps_quantizer_mixes_them(mix, better, values, downs, tmp_path: Path) -> None:
-    found = formats(mix, tmp_path)
-    assert places(of(found, "attn_v"), better) == values
-    assert places(of(found, "ffn_down"), better) == downs
+def test_a_full_pair_is_mixed_as_the_quantizer_mixes_a_model(mix: str, tmp_path: Path) -> None:
+    found, chosen = formats(mix, tmp_path), MIXES[mix]
+    better = {name for name, form in found.items() if form == chosen.better.name and "token_embd" not in name}
+    assert found["token_embd.weight"] == chosen.output.name
+    assert found["blk.2.attn_q.weight"] == found["blk.0.shortconv.in_proj.weight"] == chosen.most.name
+    if chosen.better is not chosen.most:
+        assert all("attn_v" in name or "ffn_down" in name for name in better)
+        assert "blk.0.ffn_down.weight" in better
 
 
 def test_the_thin_model_takes_a_full_projectors_rows() -> None:

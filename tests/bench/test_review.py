@@ -11,6 +11,7 @@ from eardrop.audio import read
 from eardrop.bench import machine, plot
 from eardrop.bench.review import Question, Span, own_seconds, review, weight_bytes
 from eardrop.cli.main import main
+from eardrop.cores import usable_cores
 from eardrop.errors import MissingExtra, OptionError
 from eardrop.stages import calls, timing
 from tests.pairs import DATA, pair
@@ -52,7 +53,7 @@ def test_a_review_says_what_was_measured_on_what(report: dict) -> None:
     assert {"eardrop", "python", "numpy"} <= set(report["versions"])
     assert [file["name"] for file in report["files"]] == [TEXT.name, PROJECTOR.name, AUDIO.name]
     assert all(len(file["sha256"]) == 64 for file in report["files"])
-    assert report["flags"] == {"tokens": 4, "runs": 2, "threads": machine.usable_cores(), "backend": "numpy"}
+    assert report["flags"] == {"tokens": 4, "runs": 2, "threads": usable_cores(), "backend": "numpy"}
     assert report["text"]
 
 

@@ -172,7 +172,7 @@ def test_two_runs_are_compared(manifest, other, tmp_path, capsys):
         (["M", "--normalizer", "french"], "invalid choice: 'french'"),
         (["M", "-m", "x.gguf", "--hypotheses", "h"], "give one of the two"),
         (["M", "--hypotheses", "OTHER"], "no line names a recording of manifest.jsonl"),
-        (["M", "-m", "x.gguf", "--max-tokens", "0"], "max_tokens is 0"),
+        (["M", "-m", "x.gguf", "--max-tokens", "0"], "--max-tokens is 0"),
         (["compare", "M", "M"], "expected what eardrop eval --json wrote"),
         (["compare", "none.json", "none.json"], "none.json can't be read"),
         (["compare", "none.json"], "required: B.json"),

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,8 @@ def test_a_text_model_is_described(card, model):
     assert told["file"]["unused tensors"] == 0
     assert told["shape"]["order"].startswith("caca ")
     assert told["shape"]["context"] == 32768
+    assert (told["shape"]["rope base"], told["shape"]["stop tokens"]) == (1e6, [2, 7])
+    assert told["shape"]["norm epsilon"] == pytest.approx(1e-5)
     assert [row["type"] for row in told["types"]] == ["F16", "F32"]
     assert told["tensors"] == []
 
@@ -77,7 +80,21 @@ def test_a_projector_is_described_with_what_recognition_leaves(card, projector):
 def test_every_tensor_is_listed_for_those_who_ask(card, model):
     tensors = card(model, "--tensors")["tensors"]
     assert len(tensors) == 40
-    assert tensors[0] == {"name": "token_embd.weight", "shape": "960 × 128", "type": "F16", "bytes": 245_760}
+    assert tensors[0] == {"name": "token_embd.weight", "shape": [960, 128], "type": "F16", "bytes": 245_760}
+
+
+def test_of_a_folder_the_pair_is_described(card, model, projector, tmp_path, capsys):
+    folder, empty = tmp_path / "models", tmp_path / "empty"
+    for path in (folder, empty):
+        path.mkdir()
+    for file in (model, projector):
+        shutil.copy(file, folder)
+    assert card(folder) == {"text": card(model), "projector": card(projector)}
+    assert main(["info", str(folder)]) == 0
+    names = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  name  ")]
+    assert names[:2] == [Path(model).name, Path(projector).name]
+    assert main(["info", str(empty)]) == 2
+    assert "holds no text model" in capsys.readouterr().err
 
 
 def test_another_model_is_described_too(card, model, tmp_path):

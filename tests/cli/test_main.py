@@ -38,6 +38,45 @@ def test_python_dash_m_is_the_command():
     assert done.stdout == f"eardrop {command_line.__version__}\n"
 
 
+@pytest.mark.parametrize("while_importing", ["eardrop.cli.main", "eardrop.cli.info"])
+def test_ctrl_c_while_eardrop_is_imported_ends_it_without_a_word(while_importing):
+    program = (
+        "import runpy, sys\n"
+        "class CtrlC:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == '{while_importing}': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, CtrlC())\n"
+        "sys.argv = ['eardrop', 'info']\n"
+        "runpy.run_module('eardrop', run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("version", "--version"), ("--verion", "--version"), ("transcibe", "transcribe")]
+)
+def test_a_misspelt_command_is_answered_with_the_nearest(name, meant, capsys):
+    assert main([name]) == 2
+    assert f"no command is called '{name}'; did you mean {meant}?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "told"),
+    [
+        (["run", "--max_tokens=0"], "max_tokens is 0, expected 1", "--max_tokens is 0, expected 1"),
+        (["run", "--max-tokens", "0"], "max_tokens is 0, expected 1", "--max-tokens is 0, expected 1"),
+        (["run", "-t", "0"], "threads is 0, expected 1", "-t is 0, expected 1"),
+        (["run"], "streams is 0, expected 1", "streams is 0, expected 1"),
+        (["run", "--audio", "x"], "this audio is bad", "this audio is bad"),
+    ],
+)
+def test_a_refused_keyword_is_told_as_the_flag_that_was_typed(words, message, told, monkeypatch, capsys):
+    failing(monkeypatch, errors.OptionError(message))
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"eardrop: {told}\n"
+
+
 def test_help_lists_every_command(capsys):
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out

@@ -69,7 +69,7 @@ def test_errors_that_add_up_are_told(out, capsys):
     ("words", "code", "message"),
     [
         (["IN", "OUT"], 2, "the following arguments are required: TYPE"),
-        (["IN", "OUT", "Q3_K"], 2, "no type is called 'Q3_K'; there are F16"),
+        (["IN", "OUT", "Q3_K"], 2, "no type is called 'Q3_K'; there are F32, F16"),
         (["IN", "OUT", "Q4_0", "--keep", "x"], 2, "expected PATTERN=TYPE"),
         (["IN", "OUT", "Q4_0", "--keep", "\x1b=Q8_0"], 2, r"no matrix is called '\x1b'"),
         (["IN", "OUT", "Q4_0", "-t", "0"], 2, "--threads must be at least 1, found 0"),

@@ -26,7 +26,7 @@ WHOLE = ("ms20", "ms100")  # no margin of theirs is small
 def certain(asr, path, pair):
     """What llama.cpp's record at `path` is sure of: bytes up to the first token whose margin is small."""
     with np.load(path) as recorded:
-        sure = recorded["margin"] > MARGIN[PAIRS[pair].text.format]
+        sure = recorded["margin"] > MARGIN[PAIRS[pair].text.mix.most.name]
         count = len(sure) if sure.all() else int(np.argmin(sure))
         return b"\n\n" + b"".join(map(asr.model.tokenizer.piece, recorded["greedy"][:count].tolist()))
 

@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from eardrop.cli.flags import Parser
 from eardrop.cli.main import main
-from eardrop.cli.run_flags import LLAMA_FLAGS, OWN_FLAGS, Honoured, Ignored, Refused, add_flags, unescaped
+from eardrop.cli.run_flags import LLAMA_FLAGS, MOST_PROMPT, OWN_FLAGS, Honoured, Ignored, Refused, add_flags, unescaped
 from eardrop.errors import OptionError
 
 KINDS = {kind: [flag for flag in LLAMA_FLAGS if isinstance(flag, kind)] for kind in (Honoured, Ignored, Refused)}
@@ -105,12 +107,26 @@ def test_a_prompt_may_come_from_a_file(tmp_path):
     assert parse("-f", str(file), "-p", "last wins").prompt == "last wins"
 
 
+def test_a_prompt_without_an_end_is_refused(tmp_path):
+    file = tmp_path / "prompt.txt"
+    file.write_text("ä" * MOST_PROMPT)
+    assert len(parse("-f", str(file)).prompt) == MOST_PROMPT
+    file.write_text("ä" * (MOST_PROMPT + 1))
+    with pytest.raises(OptionError, match=r"prompt\.txt: expected at most 1,048,576 characters"):
+        parse("-f", str(file))
+    if Path("/dev/zero").exists():
+        with pytest.raises(OptionError, match="/dev/zero: expected at most"):
+            parse("-f", "/dev/zero")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["-f", "no such file"], "no such file: No such file"),
-        (["-n", "many"], "invalid int value: 'many'"),
-        (["--temp", "nan"], "expected a number, found nan"),
+        (["-n", "many"], "^-n: expected a whole number, found 'many'"),
+        (["--n_predict=many"], "^--n_predict: expected a whole number, found 'many'"),
+        (["--temp", "nan"], "^--temp: expected a number, found 'nan'"),
+        (["--temp", "warm"], "expected a number, found 'warm'"),
         (["-ctk", "q8_0"], "kept as f32 or f16, not as q8_0"),
         (["-m"], "expected one argument"),
     ],

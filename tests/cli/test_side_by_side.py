@@ -5,7 +5,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from eardrop.cli.side_by_side import side_by_side
-from eardrop.tools.align import align
+from eardrop.transcript.align import align
 
 TEXTS = (
     "so my fellow americans ask not what your country can do for you",

@@ -108,7 +108,9 @@ def test_an_error_without_the_name_gets_it(model, clip, monkeypatch, capsys):
         (["-m", "x.gguf"], 2, "no recording was given"),
         (["talk.wav"], 2, "no model was given; name its text file with -m"),
         (["-m", "none.gguf", "talk.wav"], 3, "none.gguf: no such file"),
-        (["-m", "none.gguf", "talk.wav", "--max-tokens", "0"], 2, "max_tokens is 0"),
+        (["-m", "none.gguf", "talk.wav", "--max_tokens=0"], 2, "--max_tokens is 0, expected at least 1"),
+        (["-m", "none.gguf", "talk.wav", "--max-tokens", "x"], 2, "--max-tokens: expected a whole number, found 'x'"),
+        (["-m", "none.gguf", "talk.wav", "--mmproj", ""], 2, "--mmproj is empty"),
         (["-m", "x.gguf", "talk.wav", "--translate"], 2, "no option is called '--translate'"),
     ],
 )

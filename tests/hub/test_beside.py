@@ -76,5 +76,5 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         find_pair(tmp_path / "nowhere.gguf")
     with pytest.raises(ModelFileError, match=r"gone\.gguf: no such file"):
         find_pair(tmp_path / "m.gguf", tmp_path / "gone.gguf")
-    with pytest.raises(OptionError, match="0 text models"):
+    with pytest.raises(OptionError, match="holds no text model"):
         find_pair(touch(tmp_path / "empty", "mmproj-x.gguf"))

@@ -103,6 +103,6 @@ def test_a_default_is_never_fetched(published, monkeypatch):
 def test_a_default_that_is_no_model_is_refused(published, tmp_path):
     with pytest.raises(ModelFileError, match="no such file"):
         use("missing.gguf")
-    with pytest.raises(OptionError, match="0 text models"):
+    with pytest.raises(OptionError, match="holds no text model"):
         use(str(tmp_path / "here"))
     assert standing() is None

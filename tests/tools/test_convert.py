@@ -9,8 +9,9 @@ import pytest
 import eardrop
 from eardrop.errors import EardropError, ModelFileError, OptionError
 from eardrop.gguf import BF16, F16, F32, from_bf16, open_gguf, to_bf16
+from eardrop.gguf.mixes import MIXES
 from eardrop.tools import safetensors
-from eardrop.tools.convert import TYPES, convert
+from eardrop.tools.convert import convert
 from eardrop.tools.requantize import requantize
 from tests.pairs import DATA, pair
 from tests.tools import made_checkpoint as made
@@ -157,7 +158,7 @@ def test_norms_biases_and_convolutions_stay_f32_whatever_the_type(form, checkpoi
 def test_a_quantised_type_at_once_is_the_same_files_as_by_way_of_f32(form, checkpoint, tmp_path):
     plain = convert(checkpoint, tmp_path / "plain", form="F32")
     for path, source in zip(convert(checkpoint, tmp_path / "out", form=form), plain, strict=True):
-        requantize(source, tmp_path / path.name, TYPES[form])
+        requantize(source, tmp_path / path.name, MIXES[form])
         assert path.read_bytes() == (tmp_path / path.name).read_bytes()
 
 

@@ -12,8 +12,9 @@ import pytest
 import eardrop
 from eardrop.errors import EardropError, ModelFileError, OptionError
 from eardrop.gguf import GgufTensor, by_name, open_gguf, u16, write_gguf
+from eardrop.gguf.mixes import MIXES, TYPES
 from eardrop.gguf.quantize import quantize
-from eardrop.tools.mixes import MIXES, Keep
+from eardrop.tools.keep import Keep
 from eardrop.tools.requantize import Report, requantize
 from tests.pairs import pair, record, rewritten
 
@@ -43,11 +44,11 @@ def to(target: Path, source: Path, mix: str = "Q8_0", **wishes: Any) -> Report:
     return requantize(source, target, MIXES[mix], **wishes)
 
 
-@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("mix", TYPES)
 def test_matrices_are_quantized_the_rest_stays_and_the_report_is_true(mix: str, tmp_path: Path, wide: Path) -> None:
     target = tmp_path / "out.gguf"
     report = to(target, wide, mix)
-    form = by_name(mix.removesuffix("_M")) if mix != "Q4_K_M" else by_name("Q4_K")
+    form = by_name(mix[: -len("_M")] if mix.endswith(("_S", "_M")) else mix)
     with open_gguf(wide) as before, open_gguf(target) as after:
         x = before.tensors[MATRIX].dequantize()
         assert after.tensors[MATRIX].format is form
@@ -170,7 +171,7 @@ def test_wishes_reach_the_file(tmp_path: Path, text: Path) -> None:
         assert file.tensors["token_embd.weight"].format.name == "Q5_1"
 
 
-@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("mix", TYPES)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_is_no_number_is_refused_with_its_tensor(mix: str, bad: float, tmp_path: Path, text: Path) -> None:
     source = with_value(text, tmp_path / "bad.gguf", bad)
@@ -189,7 +190,7 @@ def test_a_norm_is_looked_at_too(tmp_path: Path, text: Path) -> None:
         to(tmp_path / "out.gguf", source)
 
 
-@pytest.mark.parametrize("mix", [mix for mix in MIXES if mix != "BF16"])
+@pytest.mark.parametrize("mix", [mix for mix in TYPES if mix not in ("F32", "BF16")])
 def test_values_too_large_for_a_format_are_refused_with_what_would_help(mix: str, tmp_path: Path, text: Path) -> None:
     source = with_value(text, tmp_path / "large.gguf", 1e12)
     with pytest.raises(ModelFileError, match=rf"holds 1e\+12, too much for \w+; add --keep '{MATRIX}=BF16'"):

@@ -13,6 +13,7 @@ from eardrop.backends import choose
 from eardrop.bench.pairs import PAIRS, write_pair
 from eardrop.errors import ModelFileError
 from eardrop.gguf import open_gguf
+from eardrop.gguf.mixes import MIXES
 from eardrop.tools import measures
 from eardrop.tools.clips import find
 from eardrop.tools.compare import NotComparable, text, tokens, words
@@ -44,8 +45,8 @@ def subject_of(name: str, form: str, folder: Path) -> Subject:
         micro,
         name=name,
         sha256="",
-        text=replace(micro.text, format=form),
-        audio=replace(micro.audio, format=form, sha256=""),
+        text=replace(micro.text, mix=MIXES[form]),
+        audio=replace(micro.audio, mix=MIXES[form], sha256=""),
     )
     text_file, projector = (open_gguf(path) for path in write_pair(pair, folder))
     clips = dict.fromkeys(published().clips, CHIRP)

@@ -1,6 +1,7 @@
 """`eardrop verify` as people call it."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,19 @@ def test_the_japanese_model_is_neither_of_the_published_ones(
     out = capsys.readouterr().out
     assert "model: LFM2.5-JP\n" in out
     assert "a value of LiquidAI/LFM2.5-Audio-1.5B, and this is LFM2.5-JP" in out
+
+
+def test_a_narrow_terminal_wraps_and_cuts_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main(["verify", "-m", str(pair()[0]), "--as", "LFM2.5", "--only", "tokenizer.vocabulary_size"]) == 1
+    out = capsys.readouterr().out
+    assert "…" not in out
+    column = "".join(line.split("  ")[0].split(" ")[0] for line in out.splitlines()[1:] if line[:1].strip())
+    assert column.startswith("tokenizer.vocabulary_size")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from eardrop.errors import OptionError
-from eardrop.tools.mixes import MIXES, Choice, Keep, by_mix_name, choose
+from eardrop.gguf.mixes import MIXES, TYPES, by_type, choose
 
 LAYERS = "ccaccaccacacacac"  # of the real model; a is attention
 ATTENTION = [layer for layer, kind in enumerate(LAYERS) if kind == "a"]
@@ -43,32 +43,37 @@ def projector() -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def formats(mix: str, shapes: dict[str, tuple[int, ...]], *keep: str) -> dict[str, str]:
-    chosen = choose(MIXES[mix], shapes, [Keep.parse(text) for text in keep])
-    return {name: choice.format.name for name, choice in chosen.items()}
+def formats(mix: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, str]:
+    return {name: choice.format.name for name, choice in choose(MIXES[mix], shapes).items()}
 
 
 @pytest.mark.parametrize(
-    ("mix", "most", "embedding", "better"),
+    ("mix", "most", "embedding", "better", "values", "downs"),
     [
-        ("F16", "F16", "F16", "F16"), ("BF16", "BF16", "BF16", "BF16"), ("Q8_0", "Q8_0", "Q8_0", "Q8_0"),
-        ("Q4_0", "Q4_0", "Q6_K", "Q4_0"), ("Q4_1", "Q4_1", "Q6_K", "Q4_1"), ("Q5_0", "Q5_0", "Q6_K", "Q5_0"),
-        ("Q5_1", "Q5_1", "Q6_K", "Q5_1"), ("Q4_K", "Q4_K", "Q6_K", "Q4_K"), ("Q5_K", "Q5_K", "Q6_K", "Q5_K"),
-        ("Q6_K", "Q6_K", "Q6_K", "Q6_K"), ("Q4_K_M", "Q4_K", "Q6_K", "Q6_K"), ("Q5_K_M", "Q5_K", "Q6_K", "Q6_K"),
+        *((mix, mix, mix, mix, [], []) for mix in ("F32", "F16", "BF16", "Q8_0", "Q6_K")),
+        *((mix, mix, "Q6_K", mix, [], []) for mix in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K")),
+        ("Q4_K_S", "Q4_K", "Q6_K", "Q5_K", ATTENTION[:4], [0, 1]),
+        ("Q4_K_M", "Q4_K", "Q6_K", "Q6_K", BETTER_VALUES, BETTER_DOWN),
+        ("Q5_K_S", "Q5_K", "Q6_K", "Q5_K", [], []),
+        ("Q5_K_M", "Q5_K", "Q6_K", "Q6_K", BETTER_VALUES, BETTER_DOWN),
+        ("IQ4_NL", "IQ4_NL", "Q6_K", "Q5_K", [], [0, 1]),
+        ("IQ4_XS", "IQ4_XS", "Q6_K", "Q5_K", [], [0, 1]),
     ],
-)  # fmt: skip
+)
 def test_each_weight_of_the_text_model_gets_what_llama_cpp_gives_it(
-    mix: str, most: str, embedding: str, better: str
+    mix: str, most: str, embedding: str, better: str, values: list[int], downs: list[int]
 ) -> None:
     expected = {name: most for name, shape in text().items() if len(shape) == 2 and "shortconv.conv" not in name}
     expected["token_embd.weight"] = embedding
-    expected |= {f"blk.{layer}.ffn_down.weight": better for layer in BETTER_DOWN}
-    expected |= {f"blk.{layer}.attn_v.weight": better for layer in BETTER_VALUES}
+    expected |= {f"blk.{layer}.ffn_down.weight": better for layer in downs}
+    expected |= {f"blk.{layer}.attn_v.weight": better for layer in values}
     assert formats(mix, text()) == expected
 
 
 def test_every_mix_is_one_of_those() -> None:
-    assert " ".join(MIXES) == "F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4_K Q5_K Q6_K Q4_K_M Q5_K_M"
+    types = "F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4_K Q5_K Q6_K Q4_K_S Q4_K_M Q5_K_S Q5_K_M"
+    assert " ".join(TYPES) == types
+    assert set(MIXES) - set(TYPES) == {"IQ4_NL", "IQ4_XS"}  # files have them, and nothing is quantised to them
 
 
 def test_where_there_is_an_output_matrix_it_gets_the_bits_of_one() -> None:
@@ -127,35 +132,6 @@ def test_the_embedding_falls_back_too(width: int, becomes: str) -> None:
     assert formats("Q4_0", {"token_embd.weight": (960, width)}) == {"token_embd.weight": becomes}
 
 
-def test_wishes_come_before_the_mix_and_the_first_before_the_others() -> None:
-    chosen = formats("Q4_K_M", text(), "blk.1?.attn_?.weight=q8_0", "token_embd.weight=F32", "*=Q5_0")
-    assert chosen["blk.14.attn_v.weight"] == chosen["blk.10.attn_q.weight"] == "Q8_0"
-    assert chosen["token_embd.weight"] == "F32"
-    assert chosen["blk.8.attn_v.weight"] == chosen["blk.10.attn_output.weight"] == "Q5_0"
-    chosen_why = choose(MIXES["Q8_0"], text(), [Keep.parse("token_embd.weight=F16")])["token_embd.weight"]
-    assert chosen_why == Choice(by_mix_name("f16").most, "as wished")
-
-
-@pytest.mark.parametrize(
-    ("wish", "message"),
-    [
-        ("Q8_0", "expected PATTERN=TYPE"),
-        ("=Q8_0", "expected PATTERN=TYPE"),
-        ("blk.0.*=Q9_9", "no type is called 'Q9_9'; there are F32"),
-        ("blk.0.*=Q4_K_M", "no type is called 'Q4_K_M'"),
-        ("blk.0.*=IQ4_NL", "no type is called 'IQ4_NL'"),
-        ("blk.99.*=Q8_0", "no matrix is called 'blk.99.*'"),
-        ("blk.0.attn_norm.weight=Q8_0", "no matrix is called"),
-        ("blk.0.shortconv.conv.weight=F16", "no matrix is called"),
-        ("*=Q6_K", "rows of 96 values, no whole blocks of Q6_K"),
-    ],
-)
-def test_wishes_that_can_not_be_met_are_refused(wish: str, message: str) -> None:
-    with pytest.raises(OptionError) as refused:
-        formats("Q4_0", text(width=96), wish)
-    assert message in str(refused.value)
-
-
 def test_names_that_look_like_layers_and_are_none_are_matrices_like_others() -> None:
     names = ["blk.x.ffn_down.weight", "blk.99999999999999999999.ffn_down.weight", "blk.-1.attn_v.weight", "weight"]
     chosen = formats("Q4_K_M", dict.fromkeys(names, (4, 256)))
@@ -167,6 +143,7 @@ def test_a_single_row_is_no_matrix_as_ggml_counts_dimensions() -> None:
 
 
 def test_a_type_is_known_in_either_case_and_others_are_answered_with_the_list() -> None:
-    assert by_mix_name("q4_k_m") is MIXES["Q4_K_M"]
-    with pytest.raises(OptionError, match=r"'Q3_K'; there are F16.*Q5_K_M"):
-        by_mix_name("Q3_K")
+    assert by_type("q4_k_m") is MIXES["Q4_K_M"]
+    for name in ("Q3_K", "IQ4_NL"):
+        with pytest.raises(OptionError, match=rf"'{name}'; there are F32.*Q5_K_M"):
+            by_type(name)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from eardrop.tools.align import Counts, align, count, distance
+from eardrop.transcript.align import Counts, align, count, distance
 
 words = st.lists(st.sampled_from("abcdef"), max_size=12)
 
@@ -65,3 +65,10 @@ def test_long_texts_are_no_table_of_cells():
     pairs = align(reference, heard)
     assert count(pairs).length == 10_000
     assert count(pairs).edits == distance(reference, heard)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "edits"), [("", "", 0), ("a b", "", 2), ("a b c", "a c", 1), ("a b", "b a", 2), ("a", "b c", 2)]
+)
+def test_the_distance_of_words(a, b, edits):
+    assert distance(a.split(), b.split()) == distance(b.split(), a.split()) == edits
