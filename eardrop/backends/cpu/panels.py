@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from eardrop.backends.cpu.flow import Kernel, Variable, kernel, loop, scratch
 from eardrop.backends.cpu.linear import SHAPE
-from eardrop.backends.cpu.maths import dot4, fma, halves, joined, narrowed, smaller, widened
+from eardrop.backends.cpu.maths import Dots, fma, halves, joined, narrowed, smaller, widened
 from eardrop.backends.cpu.operations import dot_bf16, prefetch, shuffle
 from eardrop.backends.cpu.quantise import Layout, quantise
 from eardrop.backends.cpu.target import Target
@@ -237,19 +237,21 @@ class _Blocks:
 
     def _products(self, x: Value, unit: Value) -> list[list[Value]]:
         """The whole-number products of a unit with each of the next rows, line by line."""
-        to, size = self._to, self._unpacking.unit
+        to, unpacking, size = self._to, self._unpacking, self._unpacking.unit
         columns, lines = range(self._block.columns), range(self._block.lines)
-        sums = [[zero(I32 * LANES)] * len(lines) for _ in columns]
-        if to.offset:
-            starts = (x.load(I32, unit * 4 + (to.starts_at + column * to.nbytes)) for column in columns)
-            sums = [[start.spread(LANES)] * len(lines) for start in starts]
+        starts = [zero(I32 * LANES) for _ in columns]
+        if to.offset and unpacking.element == U8:
+            loaded = (x.load(I32, unit * 4 + (to.starts_at + column * to.nbytes)) for column in columns)
+            starts = [start.spread(LANES) for start in loaded]
+        sums = [[Dots(start, most=unpacking.most) for _ in lines] for start in starts]
         for quad in range(size // QUAD):
             at = unit * (size // QUAD * self._step) + quad * self._step
-            weights = [self._quads.load(U8 * LINE, at + line * LINE, align=LINE) for line in lines]
+            weights = [self._quads.load(unpacking.element * LINE, at + line * LINE, align=LINE) for line in lines]
             for column in columns:
                 four = x.load(I32, unit * size + (column * to.nbytes + quad * QUAD)).spread(LANES).bits(I8 * LINE)
-                sums[column] = [dot4(w, four, old) for w, old in zip(weights, sums[column], strict=True)]
-        return sums
+                for w, dots in zip(weights, sums[column], strict=True):
+                    dots.add(w, four)
+        return [[dots.total() for dots in each] for each in sums]
 
 
 @cache
