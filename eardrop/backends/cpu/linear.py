@@ -15,7 +15,7 @@ from eardrop.backends.cpu.operations import prefetch
 from eardrop.backends.cpu.quantise import Layout, layout
 from eardrop.backends.cpu.types import F32, I8, I32, I64, PTR, U8, Type
 from eardrop.backends.cpu.unpack import QUAD, Group, Unpacking
-from eardrop.backends.cpu.vector import Value, zero
+from eardrop.backends.cpu.vector import Value, machine, zero
 
 AHEAD = 2048  # bytes that are fetched before they are needed: memory answers in some hundred cycles
 LANES = 16
@@ -26,12 +26,14 @@ SHAPE = {"bias": PTR, "y": PTR, "k": I64, "m": I64, "rows": I64, "first": I64, "
 def blocked(unpacking: Unpacking, together: int) -> Kernel:
     """Weight rows `lo` … `hi` of a block format with rows first … first + n of quantised x, `together` at a time.
 
-    Where several rows of x are multiplied, so are two weight rows: what is loaded of x serves both.
+    Where several rows of x are multiplied, so are two weight rows, if there are registers for all sums: what is loaded
+    of x serves both.
     """
-    to, height = layout(unpacking), 2 if together > 2 else 1
+    to = layout(unpacking)
 
     @kernel(f"linear_{to.name}_{together}", w=PTR, stride=I64, x=PTR, **SHAPE)
     def product(p: Any, lo: Value, hi: Value) -> None:
+        height = 2 if together > 2 and machine().target.registers >= 32 else 1
         for row in loop(lo, hi, height):
             rows = [row, *(smaller(row + i, hi - 1) for i in range(1, height))]  # at an odd end the last one, again
             for first in loop(p.first, p.first + p.n, together):

@@ -56,11 +56,14 @@ class Blocking:
 
 # By bytes of all vector registers. COLUMNS is a multiple of each row's columns.
 _BLOCKINGS = {2048: Blocking(2, 12), 512: Blocking(1, 6), 256: Blocking(1, 2)}
+_OF_WORDS = {2048: Blocking(1, 12), 512: Blocking(1, 4)}  # words between bytes and sums need registers: 6 to 14 %
 
 
-def blocking(target: Target) -> Blocking:
-    """The best use of this target's registers."""
-    return _BLOCKINGS[target.registers * target.vector_bytes]
+def blocking(target: Target, whole: bool) -> Blocking:
+    """The best use of this target's registers for products of whole numbers, or of floats."""
+    size = target.registers * target.vector_bytes
+    words = whole and target.has("pairs_u8_i8")
+    return _OF_WORDS.get(size, _BLOCKINGS[size]) if words else _BLOCKINGS[size]
 
 
 def group(panels: int, tiles: int, threads: int) -> int:
@@ -89,6 +92,11 @@ class Panels:
     product: Kernel
     stretch: int
     x_bytes: int
+    whole: bool  # whether x is whole numbers
+
+    def blocking(self, target: Target) -> Blocking:
+        """Which of the weights and of x are multiplied together."""
+        return blocking(target, self.whole)
 
 
 class Panel(Protocol):
@@ -110,7 +118,7 @@ class Panel(Protocol):
         """Add the products with the next rows of x, whose stretch begins at `x`, to their lines of the tile."""
 
 
-def _product(name: str, make: Callable[[Blocking], Panel]) -> Kernel:
+def _product(name: str, make: Callable[[Blocking], Panel], *, whole: bool) -> Kernel:
     """Items are (tile, group of panels) of n rows of x and all panels of m; `rows` rows of x lie there.
 
     Stretch by stretch, a group's panels meet the same rows of x.
@@ -118,7 +126,7 @@ def _product(name: str, make: Callable[[Blocking], Panel]) -> Kernel:
 
     @kernel(name, w=PTR, stride=I64, x=PTR, **SHAPE, group=I64)
     def product(p: Any, lo: Value, hi: Value) -> None:
-        block = blocking(machine().target)
+        block = blocking(machine().target, whole)
         panel, tiles = make(block), scratch(MOST_PANELS * block.tile)
         panels = p.m // block.rows
         groups = (panels + p.group - 1) // p.group
@@ -173,8 +181,8 @@ def layout(unpacking: Unpacking) -> Layout:
 def blocked(unpacking: Unpacking) -> Panels:
     """Panels of a block format with quantised x."""
     to = layout(unpacking)
-    product = _product(to.name, lambda block: _Blocks(unpacking, block))
-    return Panels(quantise(to), product, STRETCH, to.nbytes)
+    product = _product(to.name, lambda block: _Blocks(unpacking, block), whole=True)
+    return Panels(quantise(to), product, STRETCH, to.nbytes, whole=True)
 
 
 class _Blocks:
@@ -257,8 +265,8 @@ class _Blocks:
 @cache
 def plain(element: Type) -> Panels:
     """Panels of float32, float16 or bfloat16 with float32."""
-    product = _product(f"panel_{element.name}", lambda block: _Floats(element, block))
-    return Panels(pack(F32), product, PLAIN_STRETCH, _Floats.x_bytes)
+    product = _product(f"panel_{element.name}", lambda block: _Floats(element, block), whole=False)
+    return Panels(pack(F32), product, PLAIN_STRETCH, _Floats.x_bytes, whole=False)
 
 
 class _Floats:
@@ -293,8 +301,8 @@ class _Floats:
 @cache
 def in_bf16(element: Type) -> Panels:
     """Panels of float32, float16 or bfloat16, rounded to bfloat16 as x is: eight bits of precision, twice the speed."""
-    product = _product(f"panel_{element.name}_in_bf16", lambda block: _BFloats(element, block))
-    return Panels(pack(BF16), product, STRETCH, _BFloats.x_bytes)
+    product = _product(f"panel_{element.name}_in_bf16", lambda block: _BFloats(element, block), whole=False)
+    return Panels(pack(BF16), product, STRETCH, _BFloats.x_bytes, whole=False)
 
 
 class _BFloats:

@@ -116,7 +116,8 @@ def _halves(p: Value, size: int, blocks: int, at: int, each: int) -> Value:
     """The half at byte `at` of every block, `each` times, as float32."""
     places = [(block * size + at) // 2 for block in range(blocks)]
     if machine().target.vector_bytes < 64 or places[-1] >= 32:
-        spread = joined(*(_half(p, 2 * place).spread(max(each, 2)) for place in places))
+        pieces, few = [p.load(F16, 2 * place).spread(max(each, 2)) for place in places], 8 // max(each, 2)
+        spread = joined(*(widened(joined(*pieces[i : i + few])) for i in range(0, blocks, few)))  # eight by eight
         return spread if each > 1 else spread.lanes(*range(0, 2 * blocks, 2))
     words = p.load(U16 * 32).lanes(*(place for place in places for _ in range(each)))
     return widened(words.bits(F16 * words.type.lanes))
