@@ -7,7 +7,7 @@ from eardrop.backends.cpu.flow import Kernel, kernel, loop
 from eardrop.backends.cpu.rooms import empty
 from eardrop.backends.cpu.running import Floats, Ints, Run
 from eardrop.backends.cpu.strips import strips
-from eardrop.backends.cpu.types import F32, I32, I64, PTR, Type
+from eardrop.backends.cpu.types import F32, I32, I64, PTR, U8, Type
 from eardrop.backends.cpu.unpack import QUAD, Unpacking, scatter
 from eardrop.backends.cpu.vector import Value
 
@@ -31,10 +31,11 @@ def blocked(unpacking: Unpacking) -> Kernel:
 def _expand(unpacking: Unpacking, span: Value, y: Value) -> None:
     """The values of a span, a quad at a time to its place."""
     minima = unpacking.minima(span) if unpacking.minima else None
+    offset = float(unpacking.offset if unpacking.element == U8 else 0)
     for group, order in zip(unpacking.groups(span), unpacking.order, strict=True):
         for part, quads in zip(group.parts, order, strict=True):
             each = tuple(lane for lane in range(len(quads)) for _ in range(QUAD))
-            values = (part.to(F32) - float(unpacking.offset)) * group.scale.lanes(*each)
+            values = (part.to(F32) - offset) * group.scale.lanes(*each)
             if minima is not None:
                 values = values + minima.lanes(*(quads[lane] * QUAD // unpacking.unit for lane in each))
             scatter(y, values, quads)

@@ -10,12 +10,12 @@ from functools import cache
 from typing import Any
 
 from eardrop.backends.cpu.flow import Kernel, Variable, kernel, loop
-from eardrop.backends.cpu.maths import dot4, fma, smaller, total, widened
+from eardrop.backends.cpu.maths import Dots, fma, smaller, total, widened
 from eardrop.backends.cpu.operations import prefetch
 from eardrop.backends.cpu.quantise import Layout, layout
-from eardrop.backends.cpu.types import F32, I8, I32, I64, PTR, Type
+from eardrop.backends.cpu.types import F32, I8, I32, I64, PTR, U8, Type
 from eardrop.backends.cpu.unpack import QUAD, Group, Unpacking
-from eardrop.backends.cpu.vector import Value, zero
+from eardrop.backends.cpu.vector import Value, machine, zero
 
 AHEAD = 2048  # bytes that are fetched before they are needed: memory answers in some hundred cycles
 LANES = 16
@@ -26,12 +26,14 @@ SHAPE = {"bias": PTR, "y": PTR, "k": I64, "m": I64, "rows": I64, "first": I64, "
 def blocked(unpacking: Unpacking, together: int) -> Kernel:
     """Weight rows `lo` … `hi` of a block format with rows first … first + n of quantised x, `together` at a time.
 
-    Where several rows of x are multiplied, so are two weight rows: what is loaded of x serves both.
+    Where several rows of x are multiplied, so are two weight rows, if there are registers for all sums: what is loaded
+    of x serves both.
     """
-    to, height = layout(unpacking), 2 if together > 2 else 1
+    to = layout(unpacking)
 
     @kernel(f"linear_{to.name}_{together}", w=PTR, stride=I64, x=PTR, **SHAPE)
     def product(p: Any, lo: Value, hi: Value) -> None:
+        height = 2 if together > 2 and machine().target.registers >= 32 else 1
         for row in loop(lo, hi, height):
             rows = [row, *(smaller(row + i, hi - 1) for i in range(1, height))]  # at an odd end the last one, again
             for first in loop(p.first, p.first + p.n, together):
@@ -72,7 +74,8 @@ class _Part:
     def __init__(self, to: Layout, span: Value, lane: int, group: Group) -> None:
         lanes, parts = group.scale.type.lanes, len(group.parts)
         size = QUAD * lanes
-        self.start = span.load(I32 * lanes, to.starts_at + 4 * lane) if to.offset else zero(I32 * lanes)
+        starts = to.offset and group.parts[0].type.element == U8
+        self.start = span.load(I32 * lanes, to.starts_at + 4 * lane) if starts else zero(I32 * lanes)
         self.q = [span.load(I8 * size, (lane * parts * QUAD) + number * size) for number in range(parts)]
         self.scale = span.load(F32 * lanes, to.scales_at + 4 * lane)
 
@@ -81,15 +84,16 @@ class _Sum:
     """One output as it grows: Σ scale · x_scale · (whole numbers), and Σ minimum · (sum of x)."""
 
     def __init__(self, unpacking: Unpacking, to: Layout) -> None:
+        self._most = unpacking.most
         self._products = Variable(zero(F32 * len(unpacking.order[0][0])))
         self._minima = Variable(zero(F32 * to.sums)) if to.sums else None
 
     def add(self, group: Group, x: _Part) -> None:
         """The products of a group."""
-        whole = x.start
+        dots = Dots(x.start, most=self._most)
         for part, q in zip(group.parts, x.q, strict=True):
-            whole = dot4(part, q, whole)
-        self._products.value = fma(whole.to(F32), group.scale * x.scale, self._products.value)
+            dots.add(part, q)
+        self._products.value = fma(dots.total().to(F32), group.scale * x.scale, self._products.value)
 
     def add_minima(self, minima: Value, sums: Value) -> None:
         """The minima of a span, each by the sum of the x that it belongs to."""

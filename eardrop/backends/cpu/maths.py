@@ -3,7 +3,19 @@
 import math
 from collections.abc import Callable
 
-from eardrop.backends.cpu.operations import absolute, dot_i8_i8, dot_u8_i8, equal, fused, looked_up, select, shuffle
+from eardrop.backends.cpu.operations import (
+    absolute,
+    add_pairs,
+    dot_i8_i8,
+    dot_u8_i8,
+    equal,
+    fused,
+    looked_up,
+    pairs_u8_i8,
+    select,
+    shuffle,
+    signed_by,
+)
 from eardrop.backends.cpu.types import BF16, F16, F32, I8, I16, I32, U8, U16, U32, Type
 from eardrop.backends.cpu.vector import OPERATIONS, Operand, Value, const, evened, machine, zero
 
@@ -100,13 +112,13 @@ def _narrowed_by_bits(x: Value) -> Value:
 
 
 def lookup(table: Value, index: Value) -> Value:
-    """table[index] for bytes below 16."""
+    """table[index]: sixteen bytes, by bytes below 16."""
     now = machine().target
     if index.type.nbytes > now.vector_bytes:
         return joined(*(lookup(table, half) for half in halves(index)))
     if now.has("lookup"):
         return looked_up(table, index)
-    found = zero(index.type)
+    found = zero(table.type.element * index.type.lanes)
     for place in range(16):
         found = select(index == place, table.lanes(place).spread(index.type.lanes), found)
     return found
@@ -126,33 +138,101 @@ def total(x: Value) -> Value:
     return folded(x, OPERATIONS["add"])
 
 
-def dot4(x: Value, y: Value, acc: Value) -> Value:
-    """acc + Σ of four neighbours' products: x unsigned bytes, y signed bytes, acc I32 with a quarter of the lanes.
+# Dot products of bytes: exact whole numbers on every processor.
 
-    Where the processor has no such instruction, products of neighbouring words.
+MOST_Y = 127  # the largest |y|: activations are ±127
+_MOST_WORD = 2**15 - 1
+
+
+def additions_at_once(most: int) -> int:
+    """How many additions of x up to `most` cost `Dots` one widening; 1 where it widens none."""
+    return 1 if _direct() else max(1, _MOST_WORD // (2 * MOST_Y * most))
+
+
+class Dots:
+    """Sums of products as they grow: each lane, I32, has a start and the products of four neighbours of what is added.
+
+    x is unsigned bytes up to `most`, or signed ones of that size; y signed bytes, ±127. Where the processor gives the
+    products of two neighbours as words, words are added as long as their sums fit, and only then widened.
     """
-    assert x.type.element == U8
-    assert y.type.element == I8
-    widest = machine().target.vector_bytes
-    if x.type.nbytes > widest:
-        parts = zip(halves(x), halves(y), halves(acc), strict=True)
-        return joined(*(dot4(*part) for part in parts))
-    if machine().target.has("dot_u8_i8"):
-        return dot_u8_i8(x, y, acc)
-    if machine().target.has("dot_i8_i8"):  # x = signed + 128: the product of 128 and y's sum is added again
-        sums = dot_i8_i8(const(y.type, 1), y, zero(acc.type))
-        return dot_i8_i8((x ^ 128).bits(y.type), y, acc) + (sums << 7)
-    return acc + _quads(x, y)
+
+    def __init__(self, start: Value, *, most: int) -> None:
+        self._whole, self._words = start, zero(I16 * (2 * start.type.lanes))
+        self._room, self._count = additions_at_once(most), 0
+
+    def add(self, x: Value, y: Value) -> None:
+        """Add the products of x and y."""
+        assert y.type.element == I8
+        if direct := _direct():
+            self._whole = _by_registers(direct, x, y, self._whole)
+            return
+        if self._count == self._room:
+            self._widen()
+        pairs = _by_registers(_pairs, x, y)
+        self._words = self._words + pairs if self._count else pairs
+        self._count += 1
+
+    def _widen(self) -> None:
+        self._whole, self._count = self._whole + _by_registers(add_pairs, self._words), 0
+
+    def total(self) -> Value:
+        """The lanes."""
+        if self._count:
+            self._widen()
+        return self._whole
+
+
+def dot4(x: Value, y: Value, acc: Value, *, most: int) -> Value:
+    """acc + Σ of four neighbours' products, as in `Dots`."""
+    dots = Dots(acc, most=most)
+    dots.add(x, y)
+    return dots.total()
+
+
+def _by_registers(function: Callable[..., Value], *values: Value) -> Value:
+    """The function of vectors that are longer than the processor's, a register at a time."""
+    if values[0].type.nbytes <= machine().target.vector_bytes:
+        return function(*values)
+    lower, upper = zip(*(halves(value) for value in values), strict=True)
+    return joined(_by_registers(function, *lower), _by_registers(function, *upper))
+
+
+def _direct() -> Callable[..., Value] | None:
+    """What adds four products to each lane of I32; None where words come between."""
+    target = machine().target
+    if target.has("dot_u8_i8"):
+        return dot_u8_i8
+    if target.has("dot_i8_i8"):
+        return lambda x, y, acc: dot_i8_i8(x.bits(y.type), y, acc)
+    return None if target.has("add_pairs") else lambda x, y, acc: acc + _quads(x, y)
 
 
 def _quads(x: Value, y: Value) -> Value:
     """Words, their products, and the sums of four: LLVM knows multiply-and-add of pairs when it sees it."""
-    lanes = x.type.lanes
-    products = x.to(I16).to(I32) * y.to(I16).to(I32)
-    evens, odds = (products.lanes(*range(start, lanes, 2)) for start in (0, 1))
-    pairs = evens + odds
-    evens, odds = (pairs.lanes(*range(start, lanes // 2, 2)) for start in (0, 1))
+    return _neighbours(_neighbours(x.to(I16).to(I32) * y.to(I16).to(I32)))
+
+
+def _pairs(x: Value, y: Value) -> Value:
+    """The products of two neighbours, added, as words."""
+    if machine().target.has("pairs_u8_i8"):
+        return pairs_u8_i8(x, y) if x.type.element == U8 else pairs_u8_i8(_size(x), _with_sign(y, x))
+    return _neighbours(x.bits(y.type).to(I16) * y.to(I16))
+
+
+def _neighbours(x: Value) -> Value:
+    """Two neighbours added."""
+    evens, odds = (x.lanes(*range(start, x.type.lanes, 2)) for start in (0, 1))
     return evens + odds
+
+
+def _size(x: Value) -> Value:
+    """|x| of signed bytes, unsigned: 128 of −128."""
+    return select(x < 0, -x, x).bits(U8 * x.type.lanes)
+
+
+def _with_sign(y: Value, x: Value) -> Value:
+    """−y where x is negative; anything where it is 0."""
+    return signed_by(y, x) if machine().target.has("signed_by") else select(x < 0, -y, y)
 
 
 # Functions of float32, right to about two units of the last place; ±∞ and NaN give what they give in NumPy.

@@ -11,7 +11,7 @@ import numpy as np
 from llvmlite import ir
 
 from eardrop.backends.cpu.target import Target
-from eardrop.backends.cpu.types import BIT, I64, PTR, Type
+from eardrop.backends.cpu.types import BIT, I16, I32, I64, PTR, Type
 from eardrop.backends.cpu.vector import Builder, Lanes, Operation, Value, bfloats, intrinsic, ir_type, suffix
 
 # Arithmetic. LLVM has an instruction for floats and one for integers, sometimes one for each sign.
@@ -287,6 +287,56 @@ dot_u8_i8 = Operation("dot_u8_i8", _sums, _emit_dot("llvm.x86.avx512.vpdpbusd.{}
 dot_i8_i8 = Operation("dot_i8_i8", _sums, _emit_dot("llvm.aarch64.neon.sdot.v4i32.v16i8"), _dot, even=False)
 
 
+# Products of bytes, two to a word, and words, two to a sum: where no instruction adds four products.
+
+
+def _by_size(*names: str) -> Callable[..., Any]:
+    """An instruction of x86 for registers of 16, 32 and 64 bytes."""
+
+    def emit(b: Builder, target: Target, type_: Type, *operands: Value) -> Any:
+        name = dict(zip((16, 32, 64), names, strict=False))[type_.nbytes]
+        return intrinsic(b, f"llvm.x86.{name}", ir_type(type_), *(operand.held for operand in operands))
+
+    return emit
+
+
+def _saturated_pairs(x: Lanes, y: Lanes) -> Lanes:
+    sums: Lanes = (x.astype(np.int32) * y).reshape(-1, 2).sum(axis=1).clip(-(2**15), 2**15 - 1)
+    return sums
+
+
+pairs_u8_i8 = Operation(
+    "pairs_u8_i8",
+    lambda x, y: I16 * (x.lanes // 2),
+    _by_size("ssse3.pmadd.ub.sw.128", "avx2.pmadd.ub.sw", "avx512.pmaddubs.w.512"),
+    _saturated_pairs,
+    even=False,
+)
+
+
+def _emit_add_pairs(b: Builder, target: Target, type_: Type, x: Value) -> Any:
+    if target.triple.startswith("aarch64"):
+        return intrinsic(b, "llvm.aarch64.neon.saddlp.v4i32.v8i16", ir_type(type_), x.held)
+    ones = Value(x.type, ir.Constant(ir_type(x.type), [1] * x.type.lanes))
+    return _by_size("sse2.pmadd.wd", "avx2.pmadd.wd", "avx512.pmaddw.d.512")(b, target, type_, x, ones)
+
+
+add_pairs = Operation(
+    "add_pairs",
+    lambda x: I32 * (x.lanes // 2),
+    _emit_add_pairs,
+    lambda x: x.astype(np.int32).reshape(-1, 2).sum(axis=1),
+    even=False,
+)
+signed_by = Operation(  # −y where x < 0, 0 where it is 0; −(−128) is −128
+    "signed_by",
+    _same,
+    _by_size("ssse3.psign.b.128", "avx2.psign.b"),
+    lambda y, x: y * np.sign(x),
+    even=False,
+)
+
+
 # Products of bfloat16, two to a sum: the odd one is added first, each sum is rounded; what is subnormal counts as 0.
 
 
@@ -327,5 +377,9 @@ def _emit_repeat(b: Builder, table: Value, lanes: int) -> Any:
 
 
 looked_up = Operation(
-    "looked_up", lambda table, index: index, _emit_lookup, lambda table, index: table[index & 15], even=False
+    "looked_up",
+    lambda table, index: table.element * index.lanes,
+    _emit_lookup,
+    lambda table, index: table[index & 15],
+    even=False,
 )

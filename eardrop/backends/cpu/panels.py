@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from eardrop.backends.cpu.flow import Kernel, Variable, kernel, loop, scratch
 from eardrop.backends.cpu.linear import SHAPE
-from eardrop.backends.cpu.maths import dot4, fma, halves, joined, narrowed, smaller, widened
+from eardrop.backends.cpu.maths import Dots, additions_at_once, fma, halves, joined, narrowed, smaller, widened
 from eardrop.backends.cpu.operations import dot_bf16, prefetch, shuffle
 from eardrop.backends.cpu.quantise import Layout, quantise
 from eardrop.backends.cpu.target import Target
@@ -56,11 +56,14 @@ class Blocking:
 
 # By bytes of all vector registers. COLUMNS is a multiple of each row's columns.
 _BLOCKINGS = {2048: Blocking(2, 12), 512: Blocking(1, 6), 256: Blocking(1, 2)}
+_OF_WORDS = {2048: Blocking(1, 12), 512: Blocking(1, 4)}  # words between bytes and sums need registers: 6 to 14 %
 
 
-def blocking(target: Target) -> Blocking:
-    """The best use of this target's registers."""
-    return _BLOCKINGS[target.registers * target.vector_bytes]
+def blocking(target: Target, whole: bool) -> Blocking:
+    """The best use of this target's registers for products of whole numbers, or of floats."""
+    size = target.registers * target.vector_bytes
+    words = whole and target.has("pairs_u8_i8")
+    return _OF_WORDS.get(size, _BLOCKINGS[size]) if words else _BLOCKINGS[size]
 
 
 def group(panels: int, tiles: int, threads: int) -> int:
@@ -89,6 +92,11 @@ class Panels:
     product: Kernel
     stretch: int
     x_bytes: int
+    whole: bool  # whether x is whole numbers
+
+    def blocking(self, target: Target) -> Blocking:
+        """Which of the weights and of x are multiplied together."""
+        return blocking(target, self.whole)
 
 
 class Panel(Protocol):
@@ -110,7 +118,7 @@ class Panel(Protocol):
         """Add the products with the next rows of x, whose stretch begins at `x`, to their lines of the tile."""
 
 
-def _product(name: str, make: Callable[[Blocking], Panel]) -> Kernel:
+def _product(name: str, make: Callable[[Blocking], Panel], *, whole: bool) -> Kernel:
     """Items are (tile, group of panels) of n rows of x and all panels of m; `rows` rows of x lie there.
 
     Stretch by stretch, a group's panels meet the same rows of x.
@@ -118,7 +126,7 @@ def _product(name: str, make: Callable[[Blocking], Panel]) -> Kernel:
 
     @kernel(name, w=PTR, stride=I64, x=PTR, **SHAPE, group=I64)
     def product(p: Any, lo: Value, hi: Value) -> None:
-        block = blocking(machine().target)
+        block = blocking(machine().target, whole)
         panel, tiles = make(block), scratch(MOST_PANELS * block.tile)
         panels = p.m // block.rows
         groups = (panels + p.group - 1) // p.group
@@ -173,8 +181,8 @@ def layout(unpacking: Unpacking) -> Layout:
 def blocked(unpacking: Unpacking) -> Panels:
     """Panels of a block format with quantised x."""
     to = layout(unpacking)
-    product = _product(to.name, lambda block: _Blocks(unpacking, block))
-    return Panels(quantise(to), product, STRETCH, to.nbytes)
+    product = _product(to.name, lambda block: _Blocks(unpacking, block), whole=True)
+    return Panels(quantise(to), product, STRETCH, to.nbytes, whole=True)
 
 
 class _Blocks:
@@ -237,28 +245,35 @@ class _Blocks:
 
     def _products(self, x: Value, unit: Value) -> list[list[Value]]:
         """The whole-number products of a unit with each of the next rows, line by line."""
-        to, size = self._to, self._unpacking.unit
+        to, unpacking, size = self._to, self._unpacking, self._unpacking.unit
         columns, lines = range(self._block.columns), range(self._block.lines)
         sums = []
         for column in columns:
             start = zero(I32 * LANES)
-            if to.offset:
+            if to.offset and unpacking.element == U8:
                 start = x.load(I32, unit * 4 + (to.starts_at + column * to.nbytes)).spread(LANES)
             sums.append([Variable(start) for _ in lines])
-        for quad in loop(unit * (size // QUAD), (unit + 1) * (size // QUAD)):
-            weights = [self._quads.load(U8 * LINE, quad * self._step + line * LINE, align=LINE) for line in lines]
-            for column in columns:
-                four = x.load(I32, quad * QUAD + column * to.nbytes).spread(LANES).bits(I8 * LINE)
-                for w, acc in zip(weights, sums[column], strict=True):
-                    acc.value = dot4(w, four, acc.value)
+        run = min(size // QUAD, additions_at_once(unpacking.most))
+        for first in loop(unit * (size // QUAD), (unit + 1) * (size // QUAD), run):
+            dots = [[Dots(acc.value, most=unpacking.most) for acc in each] for each in sums]
+            for quad in range(run):
+                at = (first + quad) * self._step
+                weights = [self._quads.load(unpacking.element * LINE, at + line * LINE, align=LINE) for line in lines]
+                for column in columns:
+                    four = x.load(I32, (first + quad) * QUAD + column * to.nbytes).spread(LANES).bits(I8 * LINE)
+                    for w, each in zip(weights, dots[column], strict=True):
+                        each.add(w, four)
+            for accs, grown in zip(sums, dots, strict=True):
+                for acc, each in zip(accs, grown, strict=True):
+                    acc.value = each.total()
         return [[acc.value for acc in each] for each in sums]
 
 
 @cache
 def plain(element: Type) -> Panels:
     """Panels of float32, float16 or bfloat16 with float32."""
-    product = _product(f"panel_{element.name}", lambda block: _Floats(element, block))
-    return Panels(pack(F32), product, PLAIN_STRETCH, _Floats.x_bytes)
+    product = _product(f"panel_{element.name}", lambda block: _Floats(element, block), whole=False)
+    return Panels(pack(F32), product, PLAIN_STRETCH, _Floats.x_bytes, whole=False)
 
 
 class _Floats:
@@ -293,8 +308,8 @@ class _Floats:
 @cache
 def in_bf16(element: Type) -> Panels:
     """Panels of float32, float16 or bfloat16, rounded to bfloat16 as x is: eight bits of precision, twice the speed."""
-    product = _product(f"panel_{element.name}_in_bf16", lambda block: _BFloats(element, block))
-    return Panels(pack(BF16), product, STRETCH, _BFloats.x_bytes)
+    product = _product(f"panel_{element.name}_in_bf16", lambda block: _BFloats(element, block), whole=False)
+    return Panels(pack(BF16), product, STRETCH, _BFloats.x_bytes, whole=False)
 
 
 class _BFloats:

@@ -81,7 +81,7 @@ class Products:
         call = _Call(self, w, x, np.zeros(m, np.float32) if bias is None else bias, y)
         many, wide = self._panels(w), 0
         if n > MOST_EXACT_ROWS and k % many.stretch == 0:
-            height = panels.blocking(self.target).rows
+            height = many.blocking(self.target).rows
             wide = m // height * height
             call.by_panels(many, wide)
         call.exactly(wide)  # weight rows that fill no panel
@@ -136,7 +136,7 @@ class _Call:
 
     def by_panels(self, many: panels.Panels, wide: int) -> None:
         """All rows of x with the first weight rows, whole panels."""
-        block, (n, k) = panels.blocking(self.products.target), self.x.shape
+        block, (n, k) = many.blocking(self.products.target), self.x.shape
         rows = -(-n // block.columns) * block.columns
         x = self.products.made(many.prepare, self.x, rows, k // many.stretch, many.x_bytes)
         count, tiles = wide // block.rows, -(-n // panels.COLUMNS)

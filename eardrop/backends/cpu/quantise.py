@@ -83,7 +83,7 @@ def quantise(to: Layout) -> Kernel:
                 q = rounded(x * (const(F32, 127.0) / most)).to(I8)
                 scatter(out, q, [to.order.index(block * (BLOCK // QUAD) + quad) for quad in range(BLOCK // QUAD)])
                 scales.store(most * (1 / 127), 4 * block)
-                sums.store(dot4(const(U8 * BLOCK, 1), q, zero(I32 * (BLOCK // QUAD))), BLOCK * block)
+                sums.store(dot4(const(U8 * BLOCK, 1), q, zero(I32 * (BLOCK // QUAD)), most=1), BLOCK * block)
             _store_lanes(out, to, sums.load(I32 * (to.values // QUAD)), scales.load(F32 * (to.values // BLOCK)))
 
     return spans

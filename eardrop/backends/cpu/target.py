@@ -43,23 +43,26 @@ _AVX2 = ("avx2", "fma", "f16c")
 _AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512cd")
 _VNNI = ("avx512vnni", "avx512bf16")
 
+_WIDE = frozenset({"fma", "lookup", "half"})
+_PAIRS = frozenset({"pairs_u8_i8", "add_pairs"})
+
 TABLE = (
     Target(
         "avx512-vnni-bf16", "AVX-512 with dot products of bytes and of bfloat16", _X86, "x86-64-v4", _VNNI,
-        (*_AVX512, *_VNNI), 64, 32, frozenset({"fma", "lookup", "half", "dot_u8_i8", "dot_bf16"}),
+        (*_AVX512, *_VNNI), 64, 32, _WIDE | {"dot_u8_i8", "dot_bf16"},
     ),
-    Target("avx512", "AVX-512", _X86, "x86-64-v4", (), _AVX512, 64, 32, frozenset({"fma", "lookup", "half"})),
+    Target("avx512", "AVX-512", _X86, "x86-64-v4", (), _AVX512, 64, 32, _WIDE | _PAIRS),
     Target(
         "avx-vnni", "AVX2 with dot products of bytes", _X86, "x86-64-v3", ("avxvnni",),
-        (*_AVX2, "avxvnni"), 32, 16, frozenset({"fma", "lookup", "half", "dot_u8_i8"}),
+        (*_AVX2, "avxvnni"), 32, 16, _WIDE | {"dot_u8_i8"},
     ),
-    Target("avx2", "AVX2, FMA and F16C", _X86, "x86-64-v3", (), _AVX2, 32, 16, frozenset({"fma", "lookup", "half"})),
+    Target("avx2", "AVX2, FMA and F16C", _X86, "x86-64-v3", (), _AVX2, 32, 16, _WIDE | _PAIRS | {"signed_by"}),
     Target("x86-64", "any x86-64: SSE2, no fused products", _X86, "x86-64", (), (), 16, 16),
     Target(
         "neon-dot", "AArch64 with dot products of bytes", _ARM, "generic", ("neon", "dotprod"),
-        ("neon", "dotprod"), 16, 32, frozenset({"fma", "lookup", "half", "dot_i8_i8"}),
+        ("neon", "dotprod"), 16, 32, _WIDE | {"dot_i8_i8"},
     ),
-    Target("neon", "any AArch64", _ARM, "generic", ("neon",), ("neon",), 16, 32, frozenset({"fma", "lookup", "half"})),
+    Target("neon", "any AArch64", _ARM, "generic", ("neon",), ("neon",), 16, 32, _WIDE | {"add_pairs"}),
 )  # fmt: skip
 
 _MACHINES = {"x86_64": _X86, "amd64": _X86, "aarch64": _ARM, "arm64": _ARM}

@@ -2,6 +2,8 @@
 
     value = scale · (q − offset)  or  scale · q + minimum        q an unsigned byte
 
+Where an offset would only make signed bytes unsigned, they stay signed on processors that can multiply them so.
+
 A span is what is unpacked together: one block of 256, or two or four blocks of thirty-two. Its bytes come in groups of
 registers that share their scales, so that one sum of whole numbers is kept for all of a group. They come in the order
 that is cheapest to unpack, which is seldom the order of the values: a row says which quad (four neighbours, one lane of
@@ -18,7 +20,7 @@ from typing import TypeAlias
 
 from eardrop.backends.cpu.maths import joined, lookup, widened
 from eardrop.backends.cpu.operations import equal, select
-from eardrop.backends.cpu.types import F16, F32, I8, I32, U8, U16
+from eardrop.backends.cpu.types import F16, F32, I8, I32, U8, U16, Type
 from eardrop.backends.cpu.vector import Value, const, machine, zero
 from eardrop.gguf import BlockFormat, by_name
 from eardrop.gguf.formats import IQ4_LEVELS
@@ -26,6 +28,7 @@ from eardrop.gguf.formats import IQ4_LEVELS
 QUAD = 4  # neighbours whose products are added in one lane
 LANES = 16  # quads in a register of 64 bytes
 BLOCK = 32  # values with one scale in the formats of small blocks
+SIGN = 128  # what makes signed bytes unsigned
 
 Quads: TypeAlias = tuple[int, ...]  # numbers of quads in a span, as the values lie in a row
 
@@ -34,7 +37,7 @@ Quads: TypeAlias = tuple[int, ...]  # numbers of quads in a span, as the values 
 class Group:
     """Bytes that share scales: lane i of each part has the scale i."""
 
-    parts: tuple[Value, ...]  # U8 × 4 · lanes
+    parts: tuple[Value, ...]  # U8 × 4 · lanes, or I8 whose offset is 0
     scale: Value  # F32 × lanes
 
 
@@ -45,6 +48,8 @@ class Unpacking:
     values  of a span
     groups  the groups of the span that begins at an address
     order   the quads of each part of each group, lane by lane
+    most    the largest size of q
+    offset  of unsigned q
     minima  F32 × n of a span: each belongs to values ÷ n neighbours
     unit    neighbours with one scale
     """
@@ -53,9 +58,15 @@ class Unpacking:
     values: int
     groups: Callable[[Value], Iterator[Group]]
     order: tuple[tuple[Quads, ...], ...]
+    most: int
     offset: int = 0
     minima: Callable[[Value], Value] | None = None
     unit: int = BLOCK
+
+    @property
+    def element(self) -> Type:
+        """Of q on the processor at hand."""
+        return _signed() if self.offset == SIGN else U8
 
     @property
     def step(self) -> int:
@@ -83,6 +94,11 @@ def _nibbles(packed: Value) -> tuple[Value, Value]:
     return packed & 15, _cut(packed, 4, 15)
 
 
+def _signed() -> Type:
+    """What signed bytes become: unsigned ones where those alone are multiplied with signed ones."""
+    return U8 if machine().target.has("dot_u8_i8") else I8
+
+
 def _half(p: Value, at: int) -> Value:
     """A half as a float32."""
     return widened(p.load(F16, at))
@@ -100,7 +116,8 @@ def _halves(p: Value, size: int, blocks: int, at: int, each: int) -> Value:
     """The half at byte `at` of every block, `each` times, as float32."""
     places = [(block * size + at) // 2 for block in range(blocks)]
     if machine().target.vector_bytes < 64 or places[-1] >= 32:
-        spread = joined(*(_half(p, 2 * place).spread(max(each, 2)) for place in places))
+        pieces, few = [p.load(F16, 2 * place).spread(max(each, 2)) for place in places], 8 // max(each, 2)
+        spread = joined(*(widened(joined(*pieces[i : i + few])) for i in range(0, blocks, few)))  # eight by eight
         return spread if each > 1 else spread.lanes(*range(0, 2 * blocks, 2))
     words = p.load(U16 * 32).lanes(*(place for place in places for _ in range(each)))
     return widened(words.bits(F16 * words.type.lanes))
@@ -120,7 +137,7 @@ def _lows_and_highs(blocks: int) -> tuple[Quads, Quads]:
 Parts: TypeAlias = Callable[[Value, int, int], tuple[Value, ...]]  # (address, bytes of a block, blocks) → parts
 
 
-def _small(name: str, parts: Parts, offset: int = 0, minimum_at: int | None = None) -> tuple[Unpacking, ...]:
+def _small(name: str, parts: Parts, most: int, offset: int = 0, minimum_at: int | None = None) -> tuple[Unpacking, ...]:
     """A format of small blocks whose scale comes first: four together, or two where a row's width asks for it."""
     format_ = by_name(name)
     size = format_.block_bytes
@@ -134,7 +151,7 @@ def _small(name: str, parts: Parts, offset: int = 0, minimum_at: int | None = No
             return _halves(p, size, blocks, minimum_at, 1)
 
         order = (_lows_and_highs(blocks),)
-        return Unpacking(format_, BLOCK * blocks, groups, order, offset, minima if minimum_at else None)
+        return Unpacking(format_, BLOCK * blocks, groups, order, most, offset, minima if minimum_at else None)
 
     return together(4), together(2)
 
@@ -160,8 +177,9 @@ def _with_fifth_bits(bits_at: int, nibbles_at: int) -> Parts:
 
 
 def _levels(q: Value) -> Value:
-    """Nibbles as IQ4's levels, 128 higher."""
-    table = const(U8 * 16, [int(level) + 128 for level in IQ4_LEVELS])
+    """Nibbles as IQ4's levels."""
+    higher = SIGN if _signed() == U8 else 0
+    table = const(_signed() * 16, [int(level) + higher for level in IQ4_LEVELS])
     return lookup(table, q)
 
 
@@ -170,9 +188,10 @@ def _level_parts(p: Value, size: int, blocks: int) -> tuple[Value, ...]:
 
 
 def _q8_0(p: Value) -> Iterator[Group]:
-    """Signed bytes, 128 higher."""
+    """Signed bytes."""
     size = by_name("Q8_0").block_bytes
-    yield Group((_joined_at(p, size, 2, 2, BLOCK) ^ 128,), _halves(p, size, 2, 0, 8))
+    q = _joined_at(p, size, 2, 2, BLOCK)
+    yield Group((q ^ SIGN if _signed() == U8 else q.bits(I8 * q.type.lanes),), _halves(p, size, 2, 0, 8))
 
 
 # Blocks of 256.
@@ -286,33 +305,33 @@ def _natural(groups: int) -> tuple[tuple[Quads, ...], ...]:
 def _whole(
     name: str,
     groups: Callable[[Value], Iterator[Group]],
+    most: int,
     order: tuple[tuple[Quads, ...], ...] = _natural(4),
     offset: int = 0,
     minima: Callable[[Value], Value] | None = None,
     unit: int = BLOCK,
 ) -> tuple[Unpacking, ...]:
-    return (Unpacking(by_name(name), 256, groups, order, offset, minima, unit),)
+    return (Unpacking(by_name(name), 256, groups, order, most, offset, minima, unit),)
 
 
 _FOUR_PAIRS = tuple(tuple(tuple(32 * n + quad for quad in part) for part in _lows_and_highs(4)) for n in (0, 1))
 
-# Every way to unpack a format, the best first. What makes signed bytes unsigned adds 128; what the formats call x − 8
-# and so on is the offset.
+# Every way to unpack a format, the best first. What the formats call x − 8 and so on is the offset.
 UNPACKINGS = {
     ways[0].format.name: ways
     for ways in (
-        _small("Q4_0", _nibbles_at(2), offset=8),
-        _small("Q4_1", _nibbles_at(4), minimum_at=2),
-        _small("Q5_0", _with_fifth_bits(2, 6), offset=16),
-        _small("Q5_1", _with_fifth_bits(4, 8), minimum_at=2),
-        (Unpacking(by_name("Q8_0"), 64, _q8_0, _natural(1), offset=128),),
-        _small("IQ4_NL", _level_parts, offset=128),
-        _whole("Q2_K", _q2_k, minima=_q2_k_minima, unit=16),
-        _whole("Q3_K", _q3_k, offset=4, unit=16),
-        _whole("Q4_K", _q4_k, _ALTERNATING, minima=_k_minima),
-        _whole("Q5_K", _q5_k, _ALTERNATING, minima=_k_minima),
-        _whole("Q6_K", _q6_k, offset=32, unit=16),
-        _whole("IQ4_XS", _iq4_xs, _FOUR_PAIRS, offset=128),
+        _small("Q4_0", _nibbles_at(2), 15, offset=8),
+        _small("Q4_1", _nibbles_at(4), 15, minimum_at=2),
+        _small("Q5_0", _with_fifth_bits(2, 6), 31, offset=16),
+        _small("Q5_1", _with_fifth_bits(4, 8), 31, minimum_at=2),
+        (Unpacking(by_name("Q8_0"), 64, _q8_0, _natural(1), SIGN, offset=SIGN),),
+        _small("IQ4_NL", _level_parts, 127, offset=SIGN),
+        _whole("Q2_K", _q2_k, 3, minima=_q2_k_minima, unit=16),
+        _whole("Q3_K", _q3_k, 7, offset=4, unit=16),
+        _whole("Q4_K", _q4_k, 15, _ALTERNATING, minima=_k_minima),
+        _whole("Q5_K", _q5_k, 31, _ALTERNATING, minima=_k_minima),
+        _whole("Q6_K", _q6_k, 63, offset=32, unit=16),
+        _whole("IQ4_XS", _iq4_xs, 127, _FOUR_PAIRS, offset=SIGN),
     )
 }
 

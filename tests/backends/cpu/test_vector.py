@@ -10,8 +10,8 @@ import pytest
 from eardrop.backends.cpu import maths, operations
 from eardrop.backends.cpu.compiler import Compiler
 from eardrop.backends.cpu.flow import Kernel, Variable, kernel, loop, repeat, scratch, when
-from eardrop.backends.cpu.target import TABLE, runnable
-from eardrop.backends.cpu.types import BF16, F16, F32, I8, I32, I64, PTR, U8, U16, U32, Type
+from eardrop.backends.cpu.target import TABLE, Target, runnable
+from eardrop.backends.cpu.types import BF16, F16, F32, I8, I16, I32, I64, PTR, U8, U16, U32, Type
 from eardrop.backends.cpu.vector import Value, const, zero
 
 rng = np.random.default_rng(11)
@@ -36,6 +36,18 @@ def samples(type_: Type) -> np.ndarray:
         edges = np.array(EDGES[kind]).astype(type_.numpy)[:count]
     values[: len(edges)] = edges
     return values
+
+
+def dot4_to(most: int) -> Callable[..., Value]:
+    """Products of x & most, and twice as many as fit a word."""
+
+    def dots(x: Value, y: Value, acc: Value) -> Value:
+        sums = maths.Dots(acc, most=most)
+        for _ in range(2 * (2**15 // (2 * most * 127))):
+            sums.add(x & most, maths.larger(y, -127))
+        return sums.total()
+
+    return dots
 
 
 Case = tuple[str, tuple[Type, ...], Type, Callable[..., Value]]
@@ -76,7 +88,8 @@ CASES: list[Case] = [
     ("number", (FLOATS,), FLOATS, lambda x: x * 0.5 + 3),
     ("total", (FLOATS,), F32, lambda x: maths.total(operations.select(x < 1e30, x, x))),
     ("lookup", (U8 * 16, BYTES), BYTES, lambda table, x: maths.lookup(table, x & 15)),
-    ("dot4", (BYTES, I8 * 64, WORDS), WORDS, maths.dot4),
+    ("lookup signed", (I8 * 16, BYTES), I8 * 64, lambda table, x: maths.lookup(table, x & 15)),
+    *((f"dot4 to {most}", (BYTES, I8 * 64, WORDS), WORDS, dot4_to(most)) for most in (3, 63, 127)),
     ("rounded", (FLOATS,), WORDS, lambda x: maths.rounded(maths.smaller(maths.larger(x, -1e6), 1e6))),
 ]  # fmt: skip
 
@@ -123,6 +136,48 @@ def test_emitted_code_computes_what_the_operation_means(compiler: Compiler, case
         run([given.ctypes.data, got.ctypes.data], 0, 1)
         as_kernel(case).interpret([given.ctypes.data, meant.ctypes.data], 0, 1, compiler.target)
         np.testing.assert_array_equal(got.view(result.numpy), meant.view(result.numpy))
+
+
+# What only some processors have, and only they are asked for.
+RARE: list[Case] = [
+    ("pairs_u8_i8", (BYTES, I8 * 64), I16 * 32, operations.pairs_u8_i8),
+    ("add_pairs", (I16 * 32,), WORDS, operations.add_pairs),
+    ("signed_by", (I8 * 64, I8 * 64), I8 * 64, operations.signed_by),
+    ("dot_u8_i8", (BYTES, I8 * 64, WORDS), WORDS, operations.dot_u8_i8),
+    ("dot_i8_i8", (I8 * 64, I8 * 64, WORDS), WORDS, operations.dot_i8_i8),
+]
+
+
+def of_a_register(case: Case, target: Target) -> Case:
+    name, operands, result, function = case
+    times = 64 // target.vector_bytes
+    *narrower, result = (type_ * (type_.lanes // times) for type_ in (*operands, result))
+    return name, tuple(narrower), result, function
+
+
+@pytest.mark.parametrize("case", RARE, ids=lambda case: case[0])
+def test_rare_instructions_compute_what_they_mean(compiler: Compiler, case: Case) -> None:
+    if not compiler.target.has(case[0]):
+        pytest.skip("this processor has no such instruction")
+    test_emitted_code_computes_what_the_operation_means(compiler, of_a_register(case, compiler.target))
+
+
+@pytest.mark.parametrize("most", [127, 128])
+def test_signed_bytes_are_multiplied_exactly(compiler: Compiler, most: int) -> None:
+    if compiler.target.has("dot_u8_i8"):
+        pytest.skip("this processor is given unsigned bytes")
+    operands, extreme = (I8 * 64, I8 * 64, WORDS), np.full(64, -127, np.int8)
+
+    def dots(x: Value, y: Value, acc: Value) -> Value:
+        return maths.dot4(maths.larger(x, -most), maths.larger(y, -127), acc, most=most)
+
+    test_emitted_code_computes_what_the_operation_means(compiler, (f"signed dot4 to {most}", operands, WORDS, dots))
+    x, acc = np.full(64, -most, np.int8), np.zeros(16, np.int32)
+    run = native(compiler, as_kernel((f"signed dot4 of {most}", operands, WORDS, dots)))
+    for y in (extreme, -extreme):
+        given, got = np.concatenate([part.view(np.uint8) for part in (x, y, acc)]), np.zeros(16, np.int32)
+        run([given.ctypes.data, got.ctypes.data], 0, 1)
+        np.testing.assert_array_equal(got, 4 * int(x[0]) * int(y[0]))
 
 
 def test_products_of_bfloat16_are_what_the_instruction_gives(compiler: Compiler) -> None:
@@ -229,9 +284,10 @@ def test_instructions_are_the_ones_meant(compiler: Compiler) -> None:
 
     from eardrop.backends.cpu.compiler import assembled, optimize, target_machine
 
-    case = next(case for case in CASES if case[0] == "dot4")
+    case = next(case for case in CASES if case[0] == "dot4 to 127")
     module = llvm.parse_assembly(assembled([as_kernel(case)], compiler.target))
     optimize(module, target_machine(compiler.target))
     text = target_machine(compiler.target).emit_assembly(module)
     assert ("vpdpbusd" in text) == compiler.target.has("dot_u8_i8")
+    assert ("vpmaddubsw" in text) == compiler.target.has("pairs_u8_i8")
     assert ("zmm" in text) == (compiler.target.vector_bytes == 64)
