@@ -92,7 +92,7 @@ def test_a_program_stopped_before_it_is_run_does_nothing() -> None:
 def test_a_backend_stops_the_kernel_that_is_under_way_and_goes_on_with_other_work() -> None:
     backend, gate, wanted = CpuBackend(2), Gate(), [True]
     x = np.random.default_rng(0).standard_normal((3, 64), np.float32)
-    expected = backend.silu(x)
+    expected = backend.glu(x)
     with given_up(), Work(lambda: wanted[0]) as work:
 
         def give_up() -> None:
@@ -103,9 +103,9 @@ def test_a_backend_stops_the_kernel_that_is_under_way_and_goes_on_with_other_wor
         backend._run(gated, gate.arguments, ITEMS, 1)
         other.join()
         assert gate.seen.sum() <= 2
-        backend.silu(x)
+        backend.glu(x)
         raise AssertionError("the next kernel ran")
-    np.testing.assert_array_equal(backend.silu(x), expected)
+    np.testing.assert_array_equal(backend.glu(x), expected)
 
 
 def test_a_capture_that_is_stopped_leaves_the_backend_able_to_capture() -> None:
@@ -114,14 +114,14 @@ def test_a_capture_that_is_stopped_leaves_the_backend_able_to_capture() -> None:
 
     def step(x: Any) -> Any:
         backend._run(gated, gate.arguments, ITEMS, 1)
-        return backend.silu(x)
+        return backend.glu(x)
 
     with given_up(), Work(lambda: wanted[0]) as work:
         other = gate.meanwhile(lambda: (wanted.__setitem__(0, False), work.nudge()))
         backend.capture(step, x)
     other.join()
-    replay = backend.capture(backend.silu, x)
-    expected = backend.silu(x)
+    replay = backend.capture(backend.glu, x)
+    expected = backend.glu(x)
     np.testing.assert_array_equal(replay(), expected)
 
 
@@ -130,7 +130,7 @@ def test_interpreted_kernels_heed_too(monkeypatch: pytest.MonkeyPatch) -> None:
     backend, wanted = CpuBackend(1), [True]
     x = np.ones((1, 64), np.float32)
     with given_up(), Work(lambda: wanted[0]):
-        backend.silu(x)
+        backend.glu(x)
         wanted[0] = False
-        backend.silu(x)
+        backend.glu(x)
         raise AssertionError("the next kernel ran")
