@@ -91,7 +91,7 @@ class Products:
 
     def _panels(self, w: Matrix) -> panels.Panels:
         if w.unpacking:
-            return panels.blocked(w.unpacking)
+            return panels.blocked(unpacking(w.format.name, panels.STRETCH))
         element = PLAIN[w.format.name]
         return panels.in_bf16(element) if self.in_bf16 and w.shape[1] % panels.STRETCH == 0 else panels.plain(element)
 

@@ -19,7 +19,7 @@ from itertools import groupby
 from typing import TypeAlias
 
 from eardrop.backends.cpu.maths import joined, lookup, widened
-from eardrop.backends.cpu.operations import equal, select
+from eardrop.backends.cpu.operations import equal, select, shuffle
 from eardrop.backends.cpu.types import F16, F32, I8, I32, U8, U16, Type
 from eardrop.backends.cpu.vector import Value, const, machine, zero
 from eardrop.gguf import BlockFormat, by_name
@@ -138,7 +138,10 @@ Parts: TypeAlias = Callable[[Value, int, int], tuple[Value, ...]]  # (address, b
 
 
 def _small(name: str, parts: Parts, most: int, offset: int = 0, minimum_at: int | None = None) -> tuple[Unpacking, ...]:
-    """A format of small blocks whose scale comes first: four together, or two where a row's width asks for it."""
+    """A format of small blocks whose scale comes first: sixteen together, or as few as a row's width asks for.
+
+    Of sixteen each has a lane to itself: half as much is done with scales as where a block has four lanes.
+    """
     format_ = by_name(name)
     size = format_.block_bytes
 
@@ -153,7 +156,37 @@ def _small(name: str, parts: Parts, most: int, offset: int = 0, minimum_at: int 
         order = (_lows_and_highs(blocks),)
         return Unpacking(format_, BLOCK * blocks, groups, order, most, offset, minima if minimum_at else None)
 
-    return together(4), together(2)
+    def sixteen() -> Unpacking:
+        def groups(p: Value) -> Iterator[Group]:
+            fours = [parts(p + 4 * size * four, size, 4) for four in range(4)]
+            turned = [quad for each in zip(*fours, strict=True) for quad in _turned(each)]
+            yield Group(tuple(turned), scales(p, 0).lanes(*blocks))
+
+        def minima(p: Value) -> Value:
+            assert minimum_at is not None
+            return scales(p, minimum_at)
+
+        def scales(p: Value, at: int) -> Value:
+            return joined(*(_halves(p + 4 * size * four, size, 4, at, 1) for four in range(4)))
+
+        blocks = [lane % 4 * 4 + lane // 4 for lane in range(LANES)]  # of each lane
+        order = (tuple(tuple(8 * block + quad for block in blocks) for quad in range(8)),)
+        return Unpacking(format_, BLOCK * LANES, groups, order, most, offset, minima if minimum_at else None)
+
+    return sixteen(), together(4), together(2)
+
+
+def _turned(four: Sequence[Value]) -> list[Value]:
+    """Four vectors of four blocks of four quads: quad j of block L of vector g becomes lane 4·L + g of vector j."""
+    n = four[0].type.nbytes // QUAD
+    a, b, c, d = (each.bits(I32 * n) for each in four)
+    singles, pairs = (0, n, 1, n + 1), (0, 1, n, n + 1)  # of two vectors, one by one or two by two
+
+    def mixed(x: Value, y: Value, order: tuple[int, ...], first: int) -> Value:
+        return shuffle(x, y, order=tuple(part + first + lane for part in range(0, n, 4) for lane in order))
+
+    halves_ = [(mixed(a, b, singles, first), mixed(c, d, singles, first)) for first in (0, 2)]
+    return [mixed(x, y, pairs, first).bits(four[0].type) for x, y in halves_ for first in (0, 2)]
 
 
 def _nibbles_at(at: int) -> Parts:
