@@ -18,7 +18,7 @@ _SHAPE = {"y": PTR, "ids": PTR, "w": PTR, "stride": I64, "k": I64}
 def blocked(unpacking: Unpacking) -> Kernel:
     """y[i] = the values of row ids[i] of a block format; items are ids."""
 
-    @kernel(f"embed_{unpacking.format.name.lower()}_{unpacking.values}", **_SHAPE)
+    @kernel(f"embed_{unpacking.name}", **_SHAPE)
     def rows(p: Any, lo: Value, hi: Value) -> None:
         for i in loop(lo, hi):
             row, y = p.w + p.ids.load(I32, i * 4).to(I64) * p.stride, p.y + i * p.k * 4

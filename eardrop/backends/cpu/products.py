@@ -15,7 +15,7 @@ from eardrop.backends.cpu.rooms import empty
 from eardrop.backends.cpu.running import Floats, Run
 from eardrop.backends.cpu.target import Target
 from eardrop.backends.cpu.types import BF16, F16, F32
-from eardrop.backends.cpu.unpack import Unpacking, unpacking
+from eardrop.backends.cpu.unpack import Unpacking, in_order, unpacking
 from eardrop.gguf import BlockFormat, GgufTensor
 
 PLAIN = {"F32": F32, "F16": F16, "BF16": BF16}
@@ -91,7 +91,7 @@ class Products:
 
     def _panels(self, w: Matrix) -> panels.Panels:
         if w.unpacking:
-            return panels.blocked(unpacking(w.format.name, panels.STRETCH))
+            return panels.blocked(in_order(w.format.name, panels.STRETCH))
         element = PLAIN[w.format.name]
         return panels.in_bf16(element) if self.in_bf16 and w.shape[1] % panels.STRETCH == 0 else panels.plain(element)
 

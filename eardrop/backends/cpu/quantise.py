@@ -64,8 +64,7 @@ def layout(unpacking: Unpacking) -> Layout:
     """For the product with rows that are unpacked so."""
     order = tuple(quad for group in unpacking.order for part in group for quad in part)
     lanes = tuple(lane for group in unpacking.order for lane in zip(*group, strict=True))
-    name = f"{unpacking.format.name.lower()}_{unpacking.values}"
-    return Layout(name, unpacking.values, order, lanes, unpacking.offset, unpacking.sums)
+    return Layout(unpacking.name, unpacking.values, order, lanes, unpacking.offset, unpacking.sums)
 
 
 @cache

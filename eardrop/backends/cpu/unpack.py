@@ -14,7 +14,7 @@ operations. Bytes can't be shifted on every processor: nibbles and bits are cut 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TypeAlias
 
@@ -52,6 +52,7 @@ class Unpacking:
     offset  of unsigned q
     minima  F32 × n of a span: each belongs to values ÷ n neighbours
     unit    neighbours with one scale
+    turned  whether neighbours lie in other registers, so that few lanes share a scale
     """
 
     format: BlockFormat
@@ -62,6 +63,12 @@ class Unpacking:
     offset: int = 0
     minima: Callable[[Value], Value] | None = None
     unit: int = BLOCK
+    turned: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of this way, in the names of kernels."""
+        return f"{self.format.name.lower()}_{self.values}{'_turned' if self.turned else ''}"
 
     @property
     def element(self) -> Type:
@@ -171,7 +178,9 @@ def _small(name: str, parts: Parts, most: int, offset: int = 0, minimum_at: int 
 
         blocks = [lane % 4 * 4 + lane // 4 for lane in range(LANES)]  # of each lane
         order = (tuple(tuple(8 * block + quad for block in blocks) for quad in range(8)),)
-        return Unpacking(format_, BLOCK * LANES, groups, order, most, offset, minima if minimum_at else None)
+        return Unpacking(
+            format_, BLOCK * LANES, groups, order, most, offset, minima if minimum_at else None, turned=True
+        )
 
     return sixteen(), together(4), together(2)
 
@@ -225,6 +234,11 @@ def _q8_0(p: Value) -> Iterator[Group]:
     size = by_name("Q8_0").block_bytes
     q = _joined_at(p, size, 2, 2, BLOCK)
     yield Group((q ^ SIGN if _signed() == U8 else q.bits(I8 * q.type.lanes),), _halves(p, size, 2, 0, 8))
+
+
+def _eight_q8_0(p: Value) -> Iterator[Group]:
+    for pair in range(4):
+        yield from _q8_0(p + pair * by_name("Q8_0").row_bytes(64))
 
 
 # Blocks of 256.
@@ -344,7 +358,22 @@ def _whole(
     minima: Callable[[Value], Value] | None = None,
     unit: int = BLOCK,
 ) -> tuple[Unpacking, ...]:
-    return (Unpacking(by_name(name), 256, groups, order, most, offset, minima, unit),)
+    way = Unpacking(by_name(name), 256, groups, order, most, offset, minima, unit)
+    return _turned_way(way), way
+
+
+def _turned_way(way: Unpacking) -> Unpacking:
+    """The same with four parts of sixteen lanes turned into four that share their scales: one sum instead of four."""
+
+    def groups(p: Value) -> Iterator[Group]:
+        given = list(way.groups(p))
+        scales = joined(*(group.scale for group in given for _ in group.parts))
+        lanes = (LANES * vector + first for first in range(0, LANES, 4) for vector in range(4))
+        yield Group(tuple(_turned([part for group in given for part in group.parts])), scales.lanes(*lanes))
+
+    parts = [quads for group in way.order for quads in group]
+    order = tuple(tuple(quads[first + j] for first in range(0, LANES, 4) for quads in parts) for j in range(4))
+    return replace(way, groups=groups, order=(order,), turned=True)
 
 
 _FOUR_PAIRS = tuple(tuple(tuple(32 * n + quad for quad in part) for part in _lows_and_highs(4)) for n in (0, 1))
@@ -357,7 +386,10 @@ UNPACKINGS = {
         _small("Q4_1", _nibbles_at(4), 15, minimum_at=2),
         _small("Q5_0", _with_fifth_bits(2, 6), 31, offset=16),
         _small("Q5_1", _with_fifth_bits(4, 8), 31, minimum_at=2),
-        (Unpacking(by_name("Q8_0"), 64, _q8_0, _natural(1), SIGN, offset=SIGN),),
+        (
+            *_whole("Q8_0", _eight_q8_0, SIGN, offset=SIGN),
+            Unpacking(by_name("Q8_0"), 64, _q8_0, _natural(1), SIGN, offset=SIGN),
+        ),
         _small("IQ4_NL", _level_parts, 127, offset=SIGN),
         _whole("Q2_K", _q2_k, 3, minima=_q2_k_minima, unit=16),
         _whole("Q3_K", _q3_k, 7, offset=4, unit=16),
@@ -370,8 +402,13 @@ UNPACKINGS = {
 
 
 def unpacking(name: str, columns: int) -> Unpacking | None:
-    """The best way to unpack rows of this width; None where there is none."""
+    """The best way to unpack rows of this width as they are multiplied; None where there is none."""
     return next((way for way in UNPACKINGS.get(name, ()) if columns % way.values == 0), None)
+
+
+def in_order(name: str, columns: int) -> Unpacking:
+    """The best way to unpack rows of this width, a multiple of 64, into memory: neighbours are stored together."""
+    return next(way for way in UNPACKINGS[name] if columns % way.values == 0 and not way.turned)
 
 
 def scatter(out: Value, x: Value, places: Sequence[int]) -> None:
