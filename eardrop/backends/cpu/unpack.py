@@ -233,7 +233,7 @@ def _q8_0(p: Value) -> Iterator[Group]:
     """Signed bytes."""
     size = by_name("Q8_0").block_bytes
     q = _joined_at(p, size, 2, 2, BLOCK)
-    yield Group((q ^ SIGN if _signed() == U8 else q.bits(I8 * q.type.lanes),), _halves(p, size, 2, 0, 8))
+    yield Group((q ^ SIGN if _signed() == U8 else q.bits(I8 * q.type.lanes),), _each(_halves(p, size, 2, 0, 1), 0, 2))
 
 
 def _eight_q8_0(p: Value) -> Iterator[Group]:
