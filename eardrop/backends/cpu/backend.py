@@ -42,7 +42,10 @@ from eardrop.ops.work import heed, stoppable
 
 @dataclass
 class Recording:
-    """What a captured step does: programs of kernels, and between them calls of references."""
+    """What a captured step does: programs of kernels, and between them calls of references.
+
+    Kernels are recorded without being run, as far as no reference wants to see what they give.
+    """
 
     compiler: Compiler
     team: Team
@@ -55,6 +58,11 @@ class Recording:
         last = self.parts[-1]
         assert isinstance(last, Program)
         return last
+
+    def catch_up(self) -> None:
+        """Run what was recorded since the last reference: the next one reads it."""
+        if self.parts and isinstance(self.parts[-1], Program):
+            run(self.parts[-1], self.compiler, self.team)
 
     def call(self, function: Callable[[], Any], results: tuple[Any, ...]) -> None:
         """Let the replay call a function, and put what it gives where its results were the first time."""
@@ -77,6 +85,12 @@ class Recording:
                 step()
 
         return run
+
+
+def run(program: Program, compiler: Compiler, team: Team) -> None:
+    """A program, once, now, unless nobody wants it any more."""
+    with stoppable(program.freeze(compiler).stop):
+        team.run(program)
 
 
 class CpuBackend(NumpyBackend):
@@ -212,7 +226,7 @@ class CpuBackend(NumpyBackend):
         x[...] = values
 
     def capture(self, step: Callable[..., Any], *slots: npt.NDArray[Any]) -> Callable[[], Any]:
-        """Run once and record: kernels become programs, references calls between them."""
+        """Record: kernels become programs, references calls between them."""
         self._recording = Recording(self._compiler, self._team)
         self._products.forget()
         try:
@@ -229,17 +243,15 @@ class CpuBackend(NumpyBackend):
         return again
 
     def _run(self, kernel: Kernel, arguments: Sequence[Any], items: int, chunk: int) -> None:
-        """Run a kernel now; while a step is captured, record it too."""
+        """Run a kernel now; while a step is captured, record it instead."""
         if JIT.read() == "0":
             heed()
             self._fall_back(partial(_interpreted, kernel, arguments, items, self.target))
             return
-        once = Program()
-        once.add(kernel, arguments, items, chunk)
-        with stoppable(once.freeze(self._compiler).stop):
-            self._team.run(once)
-        if self._recording:
-            self._recording.program().add(kernel, arguments, items, chunk)
+        program = self._recording.program() if self._recording else Program()
+        program.add(kernel, arguments, items, chunk)
+        if not self._recording:
+            run(program, self._compiler, self._team)
 
     def _falling_back(self, reference: Callable[..., Any]) -> Callable[..., Any]:
         """The reference as an operation of this backend, with its signature."""
@@ -252,6 +264,8 @@ class CpuBackend(NumpyBackend):
 
     def _fall_back(self, reference: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """The reference, recorded too while a step is captured."""
+        if self._recording:
+            self._recording.catch_up()
         result = reference(*args, **kwargs)
         if self._recording:
             self._recording.call(partial(reference, *args, **kwargs), outputs(result))
