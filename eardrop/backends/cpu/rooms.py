@@ -1,13 +1,9 @@
 """Memory for results, used again: fresh pages cost more time than many operations need to fill them.
 
 A room is free when nobody but this table refers to it: NumPy's views count as references to the array they view.
-Rooms are cut from floors, whose pages are huge where the system has such: a process that encodes one short clip would
-else be given 8,000 pages, one by one, at 4 µs each.
 """
 
-import contextlib
 import math
-import mmap
 import sys
 import threading
 from typing import Any
@@ -16,13 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 SMALLEST = 1 << 16  # below that the allocator of the system has memory at hand
-FLOOR = 16 << 20  # bytes; what is larger than a quarter has memory of its own
 MOST_FREE = 256 << 20  # bytes kept for nobody: what encoding a window of thirty seconds needs twice over
 
 _ALONE = 3  # references to a room that nobody uses: the table's, the loop's, and the one that asks
 
 _rooms: list[npt.NDArray[np.uint8]] = []
-_floor: list[memoryview] = []  # what is left of the last one
 _lock = threading.Lock()
 
 
@@ -59,25 +53,6 @@ def _taken(size: int) -> npt.NDArray[np.uint8]:
             free += len(room)
     if free > MOST_FREE:
         _rooms[:] = [room for room in _rooms if sys.getrefcount(room) > _ALONE]
-    room = np.frombuffer(_cut(size), np.uint8)
+    room = np.empty(size, np.uint8)
     _rooms.append(room)
     return room
-
-
-def _cut(size: int) -> memoryview:
-    """Fresh memory."""
-    if size > FLOOR // 4:
-        return _pages(size)
-    if not _floor or len(_floor[0]) < size:
-        _floor[:] = [_pages(FLOOR)]
-    cut, _floor[0] = _floor[0][:size], _floor[0][size:]
-    return cut
-
-
-def _pages(size: int) -> memoryview:
-    """Of the system; they live as long as anybody looks at them."""
-    pages = mmap.mmap(-1, size)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a system without huge pages
-            pages.madvise(mmap.MADV_HUGEPAGE)
-    return memoryview(pages)
