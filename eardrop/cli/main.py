@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Of None, which is the process's own words, it doesn't return: the process is ours, and ends here.
     """
+    if argv is None:
+        _let_blas_sleep()
     code = _code_of(list(sys.argv[1:] if argv is None else argv))
     if argv is None:
         _leave_at_once(code)
@@ -67,6 +69,13 @@ def _code_of(words: list[str]) -> int:
         if isinstance(error, OSError):  # maybe what is left in its buffer can't be written either
             _let_go_of_stdout()
         return code
+
+
+def _let_blas_sleep() -> None:
+    """OpenBLAS starts its threads with NumPy, and lets them spin 50 ms for work that a short process never has."""
+    import os
+
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # the least: 2⁴ cycles
 
 
 def _dispatch(words: list[str]) -> int:
