@@ -118,7 +118,7 @@ def mel_bank(config: MelConfig) -> Float32:
 def _triangles(config: MelConfig) -> tuple[npt.NDArray[np.intp], Float64, npt.NDArray[np.intp]]:
     """The bank without its zeros, mel by mel: each one's bins, their weights, and where each mel's begin.
 
-    No product of matrices: the threads of a BLAS spin for 50 ms when they are done, and take the cores from the encoder.
+    No product of matrices: a BLAS lets its threads spin 50 ms behind one, and they take the cores from the encoder.
     """
     bank = mel_bank(config)
     kept = bank > 0
