@@ -21,7 +21,7 @@ from eardrop.model.weights import (
     Subsampler,
     to_half,
 )
-from eardrop.ops import Array, Float32, Int32, halved, ragged, tap
+from eardrop.ops import Activation, Array, Float32, Int32, halved, ragged, tap
 from eardrop.ops.backend import Backend
 
 EPSILON = 1e-5  # of every norm; the file states it and no reader believes anything else
@@ -46,11 +46,11 @@ def encode(w: Encoder, mels: Sequence[Float32], ops: Backend, *, half_input: boo
 def subsample(w: Subsampler, mel: Float32, offsets: Int32, ops: Backend, half_input: bool) -> tuple[Array, Int32]:
     """Packed mel frames (N, M, 1) → (N', D), time ÷ 8, and the new offsets."""
     first = w.first_half if half_input else w.first
-    x = ops.relu(ops.conv2d(ops.upload(mel), offsets, first.weight, first.bias))
+    x = ops.conv2d(ops.upload(mel), offsets, first.weight, first.bias, "relu")
     for kernel, pointwise in ((w.second, w.second_pointwise), (w.third, w.third_pointwise)):
         offsets = halved(offsets)
         x = ops.conv2d(x, offsets, kernel.weight, kernel.bias)
-        x = ops.relu(linear(pointwise, x.reshape(-1, x.shape[2]), ops)).reshape(*x.shape)
+        x = linear(pointwise, x.reshape(-1, x.shape[2]), ops, "relu").reshape(*x.shape)
     return tap("conformer.pre_encode", linear(w.out, ops.flatten(x), ops)), halved(offsets)
 
 
@@ -67,7 +67,7 @@ def conformer_layer(w: ConformerLayer, x: Array, positions: Array, offsets: Int3
 
 def feed_forward(w: FeedForward, x: Array, ops: Backend) -> Array:
     """down(silu(up(x)))."""
-    return linear(w.down, ops.silu(linear(w.up, x, ops)), ops)
+    return linear(w.down, linear(w.up, x, ops, "silu"), ops)
 
 
 def attention(w: RelAttention, x: Array, positions: Array, offsets: Int32, ops: Backend) -> Array:
@@ -82,18 +82,18 @@ def attention(w: RelAttention, x: Array, positions: Array, offsets: Int32, ops: 
 def convolution(w: ConvModule, x: Array, offsets: Int32, ops: Backend) -> Array:
     """Gate, convolve over time within each clip, activate, project back."""
     gated = ops.glu(linear(w.expand, x, ops))
-    mixed, _ = ops.short_conv(gated, w.taps, offsets, bias=w.bias, silu=True)
+    mixed, _ = ops.short_conv(gated, w.taps, offsets, bias=w.bias, activation="silu")
     return linear(w.contract, mixed, ops)
 
 
 def adapter(w: Adapter, x: Array, ops: Backend) -> Array:
     """Rows of the encoder → rows of the decoder."""
-    return linear(w.project, ops.gelu(linear(w.widen, norm(w.norm, x, ops), ops)), ops)
+    return linear(w.project, linear(w.widen, norm(w.norm, x, ops), ops, "gelu"), ops)
 
 
-def linear(w: Linear, x: Array, ops: Backend) -> Array:
-    """x · wᵀ + bias."""
-    return ops.linear(x, w.w, w.bias)
+def linear(w: Linear, x: Array, ops: Backend, activation: Activation | None = None) -> Array:
+    """f(x · wᵀ + bias)."""
+    return ops.linear(x, w.w, w.bias, activation)
 
 
 def norm(w: Norm, x: Array, ops: Backend) -> Array:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from eardrop.ops.activations import Activation, activated
 from eardrop.ops.record import EXACT, SUMMED, Arithmetic, Case, Cost, Float32, Int32, Op, normal, ragged, spans
 
 STRIDE = 2
@@ -18,13 +19,13 @@ def halved(offsets: Int32) -> Int32:
     return ragged(*(-(-np.diff(offsets) // STRIDE)))
 
 
-def conv2d(x: Float32, offsets: Int32, weight: Float32, bias: Float32) -> Float32:
+def conv2d(x: Float32, offsets: Int32, weight: Float32, bias: Float32, activation: Activation | None = None) -> Float32:
     """Convolve with stride 2 in both directions and zeros around.
 
     x       (N, F, C) or (N, F, 1), weight (C, 3, 3) over (time, mel), not flipped; bias (C,)
     returns (N', ⌈F / 2⌉, C) of the rows `halved(offsets)`
     """
-    return np.concatenate([_convolved(x[rows], weight, bias) for rows in spans(offsets)])
+    return activated(np.concatenate([_convolved(x[rows], weight, bias) for rows in spans(offsets)]), activation)
 
 
 def _convolved(clip: Float32, weight: Float32, bias: Float32) -> Float32:
@@ -45,12 +46,13 @@ def flatten(x: Float32) -> Float32:
 
 def conv2d_cases(rng: "np.random.Generator") -> Iterator[Case]:
     """Clips of one row; ragged batches; odd widths; from one channel and depthwise."""
-    for lengths, f, c, channels in (
-        ((1,), 1, 1, 1),
-        ((2,), 5, 1, 3),
-        ((1, 7, 130), 8, 1, 16),
-        ((3, 1), 7, 5, 5),
-        ((33,), 64, 48, 48),
+    for lengths, f, c, channels, activation in (
+        ((1,), 1, 1, 1, None),
+        ((2,), 5, 1, 3, None),
+        ((1, 7, 130), 8, 1, 16, "relu"),
+        ((3, 1), 7, 5, 5, "silu"),
+        ((1, 2), 2, 33, 33, "gelu"),
+        ((33,), 64, 48, 48, None),
     ):
         yield Case(
             f"{lengths} {f}x{c}->{channels}",
@@ -59,6 +61,7 @@ def conv2d_cases(rng: "np.random.Generator") -> Iterator[Case]:
                 "offsets": ragged(*lengths),
                 "weight": normal(rng, channels, 3, 3),
                 "bias": normal(rng, channels),
+                "activation": activation,
             },
         )
 
@@ -69,7 +72,9 @@ def flatten_cases(rng: "np.random.Generator") -> Iterator[Case]:
         yield Case("x".join(map(str, shape)), {"x": normal(rng, *shape)})
 
 
-def conv2d_cost(x: Float32, offsets: Int32, weight: Float32, bias: Float32) -> Cost:
+def conv2d_cost(
+    x: Float32, offsets: Int32, weight: Float32, bias: Float32, activation: Activation | None = None
+) -> Cost:
     """Nine products an output."""
     size = halved(offsets)[-1] * -(-x.shape[1] // STRIDE) * len(weight)
     return Cost(2.0 * size * weight[0].size, 4.0 * (x.size + size))

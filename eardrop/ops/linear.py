@@ -1,17 +1,18 @@
-"""y = x · Wᵀ + b: the operation that almost all time is spent in."""
+"""y = f(x · Wᵀ + b): the operation that almost all time is spent in."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
 from eardrop.gguf import FORMATS, GgufTensor
+from eardrop.ops.activations import ACTIVATIONS, Activation, activated
 from eardrop.ops.record import SUMMED, Arithmetic, Case, Cost, Float32, Op, Tolerance, normal
 
 
-def reference(x: Float32, w: Float32, bias: Float32 | None = None) -> Float32:
+def reference(x: Float32, w: Float32, bias: Float32 | None = None, activation: Activation | None = None) -> Float32:
     """x (N, K), w (M, K) as the file's values, bias (M,) → (N, M)."""
     y = x @ w.T
-    return y if bias is None else y + bias
+    return activated(y if bias is None else y + bias, activation)
 
 
 # Formats whose random blocks are sound numbers; each unpacks differently, so each is a case.
@@ -31,7 +32,7 @@ def random_weight(rng: "np.random.Generator", name: str, rows: int, columns: int
 
 
 def cases(rng: "np.random.Generator") -> Iterator[Case]:
-    """Odd sizes in float, then every block format."""
+    """Odd sizes in float, then every block format; then what may stand behind, for few rows and for many."""
     for n, m, k in ((1, 1, 1), (1, 7, 31), (2, 13, 64), (3, 5, 127), (7, 61, 96), (17, 129, 320), (1, 256, 2048)):
         w = GgufTensor.from_array("w", normal(rng, m, k), FORMATS[0])
         yield Case(f"F32 {n}x{m}x{k}", {"x": normal(rng, n, k), "w": w, "bias": normal(rng, m)})
@@ -42,9 +43,14 @@ def cases(rng: "np.random.Generator") -> Iterator[Case]:
         for n in (1, 3):
             w = random_weight(rng, name, 19, 512)
             yield Case(f"{name} {n}x19x512", {"x": normal(rng, n, 512), "w": w})
+    for activation in ACTIVATIONS:
+        for name, n, m in (("F32", 3, 33), ("F32", 40, 67), ("F16", 40, 64), ("Q8_0", 40, 64)):
+            w = random_weight(rng, name, m, 256)
+            given = {"x": normal(rng, n, 256), "w": w, "bias": normal(rng, m), "activation": activation}
+            yield Case(f"{name} {n}x{m}x256 {activation}", given)
 
 
-def cost(x: Float32, w: Float32, bias: Float32 | None = None) -> Cost:
+def cost(x: Float32, w: Float32, bias: Float32 | None = None, activation: Activation | None = None) -> Cost:
     """Two flops a product; the weight as it lies (a backend's `nbytes`), inputs and outputs once."""
     (n, k), (m, _) = x.shape, w.shape
     return Cost(2.0 * n * m * k, w.nbytes + 4.0 * (n * k + n * m))

@@ -1,33 +1,17 @@
-"""Operations on each value by itself: activations, gates and the residual sum."""
+"""Operations on each value by itself: gates and the residual sum."""
 
-import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import numpy.typing as npt
 
+from eardrop.ops.activations import sigmoid, silu
 from eardrop.ops.record import ROUNDED, Arithmetic, Case, Cost, Float32, Op, normal
-
-
-def relu(x: Float32) -> Float32:
-    """max(x, 0)."""
-    return np.maximum(x, np.float32(0))
-
-
-def silu(x: Float32) -> Float32:
-    """x · σ(x), also called swish."""
-    return x * _sigmoid(x)
-
-
-def gelu(x: Float32) -> Float32:
-    """x · Φ(x) with the exact normal distribution, not the tanh form."""
-    return (0.5 * x * (1.0 + _erf(x.astype(np.float64) * math.sqrt(0.5)))).astype(np.float32)
 
 
 def glu(x: Float32) -> Float32:
     """First half · σ(second half); x (N, 2·D) → (N, D) (Dauphin et al. 2017)."""
     value, gate = np.split(x, 2, axis=-1)
-    return value * _sigmoid(gate)
+    return value * sigmoid(gate)
 
 
 def swiglu(gate: Float32, up: Float32) -> Float32:
@@ -38,17 +22,6 @@ def swiglu(gate: Float32, up: Float32) -> Float32:
 def add(x: Float32, y: Float32, scale: float = 1.0) -> Float32:
     """x + scale · y: the residual sum, ½ in the encoder's feed-forward halves."""
     return x + np.float32(scale) * y
-
-
-def _sigmoid(x: Float32) -> Float32:
-    # exp of a negative number only: exp(−x) overflows below −88
-    small = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
-
-
-def _erf(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    # the C library's: NumPy has none, and a reference should not bring its own polynomial
-    return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), np.float64)
 
 
 def _one(rng: "np.random.Generator") -> Iterator[Case]:
@@ -65,14 +38,7 @@ def _pair(first: str, second: str, **more: float) -> "Callable[[np.random.Genera
     return cases
 
 
-def _cost(x: Float32) -> Cost:
-    return Cost(10.0 * x.size, 8.0 * x.size)
-
-
 _tolerance = dict.fromkeys(Arithmetic, ROUNDED)
-RELU = Op("relu", relu, _one, _tolerance, _cost)
-SILU = Op("silu", silu, _one, _tolerance, _cost)
-GELU = Op("gelu", gelu, _one, _tolerance, _cost)
 GLU = Op("glu", glu, _one, _tolerance, lambda x: Cost(6.0 * x.size, 6.0 * x.size))
 SWIGLU = Op(
     "swiglu", swiglu, _pair("gate", "up"), _tolerance, lambda gate, up: Cost(12.0 * gate.size, 12.0 * gate.size)

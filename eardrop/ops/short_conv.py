@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from eardrop.ops.pointwise import silu as silu_of
+from eardrop.ops.activations import Activation, activated
 from eardrop.ops.record import SUMMED, Arithmetic, Case, Cost, Float32, Int32, Op, normal, ragged, spans
 
 
@@ -20,7 +20,7 @@ def reference(
     taps: Float32,
     offsets: Int32,
     bias: Float32 | None = None,
-    silu: bool = False,
+    activation: Activation | None = None,
     state: Float32 | None = None,
     slots: Int32 | None = None,
 ) -> tuple[Float32, Float32]:
@@ -31,7 +31,7 @@ def reference(
     state    (S, K − 1, C): causal. left = K − 1, and before a sequence stand its slot's values, the u of the rows
              before; afterwards the slot holds the last K − 1 u. None: centred. left = (K − 1) // 2, zeros around
     slots    (B,) the slot of each sequence, with a state
-    returns  y (N, C), + bias (C,) where given, then silu where asked; and u (N, C), from which a state can be cut
+    returns  y (N, C), + bias (C,) where given, then the activation; and u (N, C), from which a state can be cut
              back (`Streams.keep`)
     """
     channels, gate = taps.shape[1], None
@@ -48,7 +48,7 @@ def reference(
             state[slots[index]] = seen[len(seen) - len(taps) + 1 :]
         y[rows] = sum(seen[k : k + rows.stop - rows.start] * tap for k, tap in enumerate(taps))
     y = y if bias is None else y + bias
-    y = silu_of(y) if silu else y
+    y = activated(y, activation)
     return (y if gate is None else gate * y), x
 
 
@@ -68,7 +68,7 @@ def _centred(rng: "np.random.Generator", taps: int, channels: int, lengths: tupl
         "taps": normal(rng, taps, channels),
         "offsets": ragged(*lengths),
         "bias": normal(rng, channels),
-        "silu": True,
+        "activation": "silu",
     }
 
 
@@ -80,7 +80,7 @@ def _causal(
         "taps": normal(rng, taps, channels),
         "offsets": ragged(*lengths),
         "bias": normal(rng, channels) if gates == 1 else None,
-        "silu": gates == 1,
+        "activation": "silu" if gates == 1 else None,
         "state": normal(rng, len(lengths) + 1, taps - 1, channels),
         "slots": np.arange(len(lengths), 0, -1, dtype=np.int32),
     }
@@ -91,7 +91,7 @@ def cost(
     taps: Float32,
     offsets: Int32,
     bias: Float32 | None = None,
-    silu: bool = False,
+    activation: Activation | None = None,
     state: Float32 | None = None,
     slots: Int32 | None = None,
 ) -> Cost:

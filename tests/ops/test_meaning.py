@@ -56,9 +56,11 @@ def test_embed_gives_each_tokens_row_in_the_order_asked() -> None:
 def test_activations_take_their_textbook_values(x: float) -> None:
     row = np.array([[x]], np.float32)
     sigmoid = 1 / (1 + math.exp(-x))
-    assert OPS["relu"].reference(row)[0, 0] == max(x, 0)
-    assert OPS["silu"].reference(row)[0, 0] == pytest.approx(x * sigmoid, abs=1e-6)
-    assert OPS["gelu"].reference(row)[0, 0] == pytest.approx(x / 2 * (1 + math.erf(x / math.sqrt(2))), abs=1e-6)
+    expected = {"relu": max(x, 0), "silu": x * sigmoid, "gelu": x / 2 * (1 + math.erf(x / math.sqrt(2)))}
+    for name, value in expected.items():
+        assert OPS["linear"].reference(row, np.eye(1, dtype=np.float32), None, name)[0, 0] == pytest.approx(
+            value, abs=1e-6
+        )
     pair = np.array([[2.0, x]], np.float32)
     assert OPS["glu"].reference(pair)[0, 0] == pytest.approx(2 * sigmoid, abs=1e-6)
     assert OPS["swiglu"].reference(row, pair[:, :1])[0, 0] == pytest.approx(2 * x * sigmoid, abs=1e-6)
@@ -188,7 +190,7 @@ def test_gated_short_conv_multiplies_before_and_behind() -> None:
 @pytest.mark.parametrize(("taps", "back", "ahead"), [(2, 0, 1), (4, 1, 2), (9, 4, 4)])
 def test_centred_short_conv_sees_as_far_ahead_as_back(taps: int, back: int, ahead: int) -> None:
     x, kernel, bias = normal(7, 2), normal(taps, 2), normal(2)
-    y, _ = OPS["short_conv"].reference(x, kernel, ragged(7), bias=bias, silu=True)
+    y, _ = OPS["short_conv"].reference(x, kernel, ragged(7), bias=bias, activation="silu")
     for c in range(2):
         z = np.convolve(np.pad(x[:, c], (back, ahead)), kernel[::-1, c], "valid") + bias[c]
         np.testing.assert_allclose(y[:, c], z / (1 + np.exp(-z)), atol=1e-5)

@@ -3,11 +3,9 @@
 What has no kernel yet falls back to the reference that it inherits; `lacking` says what that is.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial, wraps
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,10 +31,11 @@ from eardrop.backends.cpu.team import Program, Team, word
 from eardrop.backends.cpu.types import F32
 from eardrop.backends.cpu.unpack import UNPACKINGS
 from eardrop.backends.numpy import NumpyBackend
+from eardrop.cores import usable_cores
 from eardrop.errors import OptionError
 from eardrop.gguf import BlockFormat, GgufTensor
-from eardrop.knobs import JIT, THREADS
-from eardrop.ops import OPS, Arithmetic, outputs
+from eardrop.knobs import JIT
+from eardrop.ops import OPS, Activation, Arithmetic, outputs
 from eardrop.ops.work import heed, stoppable
 
 
@@ -47,7 +46,6 @@ class Recording:
     Kernels are recorded without being run, as far as no reference wants to see what they give.
     """
 
-    compiler: Compiler
     team: Team
     parts: list[Program | Callable[[], None]] = field(default_factory=list)
 
@@ -62,7 +60,7 @@ class Recording:
     def catch_up(self) -> None:
         """Run what was recorded since the last reference: the next one reads it."""
         if self.parts and isinstance(self.parts[-1], Program):
-            run(self.parts[-1], self.compiler, self.team)
+            run(self.parts[-1], self.team)
 
     def call(self, function: Callable[[], Any], results: tuple[Any, ...]) -> None:
         """Let the replay call a function, and put what it gives where its results were the first time."""
@@ -76,8 +74,7 @@ class Recording:
     def replay(self) -> Callable[[], None]:
         """All of it once more, each program one foreign call."""
         steps = [
-            partial(self.team.run, part.freeze(self.compiler)) if isinstance(part, Program) else part
-            for part in self.parts
+            partial(self.team.run, part.freeze(self.team)) if isinstance(part, Program) else part for part in self.parts
         ]
 
         def run() -> None:
@@ -87,9 +84,9 @@ class Recording:
         return run
 
 
-def run(program: Program, compiler: Compiler, team: Team) -> None:
+def run(program: Program, team: Team) -> None:
     """A program, once, now, unless nobody wants it any more."""
-    with stoppable(program.freeze(compiler).stop):
+    with stoppable(program.freeze(team).stop):
         team.run(program)
 
 
@@ -130,11 +127,11 @@ class CpuBackend(NumpyBackend):
         """The array itself; of a weight its values."""
         return x.tensor.dequantize() if isinstance(x, Matrix) else x
 
-    def linear(self, x: Floats, w: Any, bias: Floats | None = None) -> Floats:
-        """x · wᵀ + bias; up to MOST_EXACT_ROWS rows have the bits they would have alone."""
+    def linear(self, x: Floats, w: Any, bias: Floats | None = None, activation: Activation | None = None) -> Floats:
+        """f(x · wᵀ + bias); up to MOST_EXACT_ROWS rows have the bits they would have alone."""
         if not isinstance(w, Matrix):
-            return np.asarray(self._fall_back(NumpyBackend.linear, x, w, bias))
-        return self._products.linear(self._contiguous(x), w, bias)
+            return np.asarray(self._fall_back(NumpyBackend.linear, x, w, bias, activation))
+        return self._products.linear(self._contiguous(x), w, bias, activation)
 
     def embed(self, ids: Ints, w: Any) -> Floats:
         """Rows of the weight, expanded."""
@@ -153,18 +150,6 @@ class CpuBackend(NumpyBackend):
         """Each row by its root mean square."""
         return norms.rms_norm(self._run, self._contiguous(x), weight, epsilon)
 
-    def relu(self, x: Floats) -> Floats:
-        """max(x, 0)."""
-        return pointwise.each(self._run, pointwise.RELU, self._contiguous(x))
-
-    def silu(self, x: Floats) -> Floats:
-        """x · σ(x)."""
-        return pointwise.each(self._run, pointwise.SILU, self._contiguous(x))
-
-    def gelu(self, x: Floats) -> Floats:
-        """x · Φ(x)."""
-        return pointwise.each(self._run, pointwise.GELU, self._contiguous(x))
-
     def glu(self, x: Floats) -> Floats:
         """First half · σ(second half)."""
         return pointwise.glu(self._run, self._contiguous(x))
@@ -177,9 +162,11 @@ class CpuBackend(NumpyBackend):
         """x + scale · y."""
         return pointwise.each(self._run, pointwise.ADD, self._contiguous(x), self._contiguous(y), float(scale))
 
-    def conv2d(self, x: Floats, offsets: Ints, weight: Floats, bias: Floats) -> Floats:
+    def conv2d(
+        self, x: Floats, offsets: Ints, weight: Floats, bias: Floats, activation: Activation | None = None
+    ) -> Floats:
         """Stride 2 in both directions, clip by clip."""
-        return conv2d.conv2d(self._run, self._contiguous(x), offsets, weight, bias)
+        return conv2d.conv2d(self._run, self._contiguous(x), offsets, weight, bias, activation)
 
     def flatten(self, x: Floats) -> Floats:
         """(N, F, C) → (N, C · F)."""
@@ -198,12 +185,12 @@ class CpuBackend(NumpyBackend):
         taps: Floats,
         offsets: Ints,
         bias: Floats | None = None,
-        silu: bool = False,
+        activation: Activation | None = None,
         state: Floats | None = None,
         slots: Ints | None = None,
     ) -> tuple[Floats, Floats]:
         """Channel by channel, each sequence by itself."""
-        return short_conv.short_conv(self._run, self._contiguous(x), taps, offsets, bias, silu, state, slots)
+        return short_conv.short_conv(self._run, self._contiguous(x), taps, offsets, bias, activation, state, slots)
 
     def rope(self, x: Floats, positions: Ints, base: float) -> Floats:
         """Heads turned by their positions."""
@@ -227,7 +214,7 @@ class CpuBackend(NumpyBackend):
 
     def capture(self, step: Callable[..., Any], *slots: npt.NDArray[Any]) -> Callable[[], Any]:
         """Record: kernels become programs, references calls between them."""
-        self._recording = Recording(self._compiler, self._team)
+        self._recording = Recording(self._team)
         self._products.forget()
         try:
             result = step(*slots)
@@ -251,7 +238,7 @@ class CpuBackend(NumpyBackend):
         program = self._recording.program() if self._recording else Program()
         program.add(kernel, arguments, items, chunk)
         if not self._recording:
-            run(program, self._compiler, self._team)
+            run(program, self._team)
 
     def _falling_back(self, reference: Callable[..., Any]) -> Callable[..., Any]:
         """The reference as an operation of this backend, with its signature."""
@@ -280,30 +267,3 @@ def _interpreted(kernel: Kernel, arguments: Sequence[Any], items: int, target: T
     """A kernel as plain Python; what it gives lies in its arguments."""
     kernel.interpret([word(argument) for argument in arguments], 0, items, target)
     return ()
-
-
-def usable_cores() -> int:
-    """Threads to run: as EARDROP_THREADS says, else the physical cores that this process may use."""
-    if THREADS.level():
-        return THREADS.level()
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    cores = {_siblings(cpu) for cpu in usable}
-    return max(1, min(len(cores), _quota()))
-
-
-def _siblings(cpu: int) -> str:
-    """The processors that share a core with this one, as the system lists them."""
-    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except OSError:
-        return str(cpu)
-
-
-def _quota() -> int:
-    """Cores that the control group allows."""
-    try:
-        allowed, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return 1_000_000 if allowed == "max" else max(1, int(allowed) // int(period))
-    except (OSError, ValueError):
-        return 1_000_000

@@ -1,7 +1,7 @@
 """Functions made of the layer's operations: what a kernel may count on, whatever the processor."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from eardrop.backends.cpu.operations import (
     absolute,
@@ -319,6 +319,19 @@ def erf(x: Value) -> Value:
     )
     far = -exp(fma(slope, t, -t)) + 1.0
     return select(size < 0.927734375, near, select(x < 0.0, -far, far))
+
+
+def relu(x: Value) -> Value:
+    """max(x, 0); NaN stays."""
+    return select(x < 0.0, zero(x.type), x)
+
+
+def gelu(x: Value) -> Value:
+    """x · Φ(x)."""
+    return x * 0.5 * (erf(x * 0.5**0.5) + 1.0)
+
+
+ACTIVATIONS: Mapping[str, Callable[[Value], Value]] = {"relu": relu, "silu": silu, "gelu": gelu}
 
 
 def sine_and_cosine(turns: Value) -> tuple[Value, Value]:

@@ -17,9 +17,19 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
 
-from eardrop.backends.cpu.flow import Kernel, Variable, kernel, loop, scratch
+from eardrop.backends.cpu.flow import Kernel, Variable, kernel, loop, scratch, when
 from eardrop.backends.cpu.linear import SHAPE
-from eardrop.backends.cpu.maths import Dots, additions_at_once, fma, halves, joined, narrowed, smaller, widened
+from eardrop.backends.cpu.maths import (
+    ACTIVATIONS,
+    Dots,
+    additions_at_once,
+    fma,
+    halves,
+    joined,
+    narrowed,
+    smaller,
+    widened,
+)
 from eardrop.backends.cpu.operations import dot_bf16, prefetch, shuffle
 from eardrop.backends.cpu.quantise import Layout, quantise
 from eardrop.backends.cpu.target import Target
@@ -33,6 +43,7 @@ STRETCH = 256  # values of a block-format row in a panel: a block of the K forma
 PLAIN_STRETCH = 128  # of float32
 PAIR = 2  # bfloat16 that one instruction multiplies in a lane
 COLUMNS = 384  # rows of x in a tile: a window of thirty seconds has 376
+BEHIND = (None, *ACTIVATIONS)  # what may stand behind a product, by the number that a kernel is given
 MOST_PANELS = 4  # that share rows of x: their tiles lie in the second cache
 
 
@@ -124,7 +135,7 @@ def _product(name: str, make: Callable[[Blocking], Panel], *, whole: bool) -> Ke
     Stretch by stretch, a group's panels meet the same rows of x.
     """
 
-    @kernel(name, w=PTR, stride=I64, x=PTR, **SHAPE, group=I64)
+    @kernel(name, w=PTR, stride=I64, x=PTR, **SHAPE, group=I64, activation=I64)
     def product(p: Any, lo: Value, hi: Value) -> None:
         block = blocking(machine().target, whole)
         panel, tiles = make(block), scratch(MOST_PANELS * block.tile)
@@ -144,14 +155,28 @@ def _product(name: str, make: Callable[[Blocking], Panel], *, whole: bool) -> Ke
                     for first in loop(start, end, block.columns):
                         x = p.x + (stretch * p.rows + first) * panel.x_bytes
                         panel.multiply(x, tiles + (number * block.tile + (first - start) * (block.lines * LINE)))
-            for column in loop(start, end):
-                for number in loop(0, count):
-                    sums = tiles + (number * block.tile + (column - start) * (block.lines * LINE))
-                    y = p.y + (column * p.m + (low + number) * block.rows) * 4
-                    for line in range(block.lines):
-                        y.store(sums.load(F32 * LANES, line * LINE, align=LINE), line * LINE)
+            for place, name in enumerate(BEHIND):
+                for _ in when(p.activation == place):
+                    _write_out(p, tiles, block, low, count, start, end, ACTIVATIONS[name] if name else _as_it_is)
 
     return product
+
+
+def _as_it_is(x: Value) -> Value:
+    return x
+
+
+def _write_out(
+    p: Any, tiles: Value, block: Blocking, low: Value, count: Value, start: Value, end: Value,
+    function: Callable[[Value], Value],
+) -> None:  # fmt: skip
+    """The tiles of `count` panels from `low` on, rows start … end of x, into y, through a function."""
+    for column in loop(start, end):
+        for number in loop(0, count):
+            sums = tiles + (number * block.tile + (column - start) * (block.lines * LINE))
+            y = p.y + (column * p.m + (low + number) * block.rows) * 4
+            for line in range(block.lines):
+                y.store(function(sums.load(F32 * LANES, line * LINE, align=LINE)), line * LINE)
 
 
 def _fetch(w: Value, stride: Value, rows: int, nbytes: int) -> None:

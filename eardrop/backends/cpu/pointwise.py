@@ -6,12 +6,11 @@ from typing import Any
 from eardrop.backends.cpu import maths
 from eardrop.backends.cpu.flow import Kernel, kernel, loop
 from eardrop.backends.cpu.maths import fma, smaller
-from eardrop.backends.cpu.operations import select
 from eardrop.backends.cpu.rooms import empty
 from eardrop.backends.cpu.running import Floats, Run, chunk
 from eardrop.backends.cpu.strips import Strip, strips
 from eardrop.backends.cpu.types import F32, I64, PTR, Type
-from eardrop.backends.cpu.vector import Value, zero
+from eardrop.backends.cpu.vector import Value
 
 BLOCK = 1024  # values of an item
 
@@ -27,17 +26,11 @@ def _pointwise(name: str, value: Callable[[Strip, Any], Value], **inputs: Type) 
     return body
 
 
-def _relu(x: Value) -> Value:
-    return select(x < 0.0, zero(x.type), x)  # NaN stays
+def _activation(name: str, function: Callable[[Value], Value]) -> Kernel:
+    return _pointwise(name, lambda strip, p: function(strip.load(p.x)), x=PTR)
 
 
-def _gelu(x: Value) -> Value:
-    return x * 0.5 * (maths.erf(x * 0.5**0.5) + 1.0)
-
-
-RELU = _pointwise("relu", lambda strip, p: _relu(strip.load(p.x)), x=PTR)
-SILU = _pointwise("silu", lambda strip, p: maths.silu(strip.load(p.x)), x=PTR)
-GELU = _pointwise("gelu", lambda strip, p: _gelu(strip.load(p.x)), x=PTR)
+ACTIVATIONS = {name: _activation(name, function) for name, function in maths.ACTIVATIONS.items()}
 SWIGLU = _pointwise("swiglu", lambda strip, p: maths.silu(strip.load(p.gate)) * strip.load(p.up), gate=PTR, up=PTR)
 ADD = _pointwise("add", lambda strip, p: fma(strip.load(p.y_), p.scale, strip.load(p.x)), x=PTR, y_=PTR, scale=F32)
 
@@ -51,9 +44,9 @@ def glu_rows(p: Any, lo: Value, hi: Value) -> None:
             strip.store(p.y + row * p.d * 4, strip.load(x) * maths.sigmoid(strip.load(x + p.d * 4)))
 
 
-def each(run: Run, kernel_: Kernel, x: Floats, *more: Floats | float) -> Floats:
-    """A kernel of this file on all values of its inputs."""
-    y = empty(x.shape)
+def each(run: Run, kernel_: Kernel, x: Floats, *more: Floats | float, y: Floats | None = None) -> Floats:
+    """A kernel of this file on all values of its inputs; written into `y`, which may be x, where that is given."""
+    y = empty(x.shape) if y is None else y
     run(kernel_, [y, x.size, x, *more], -(-x.size // BLOCK), chunk(BLOCK))
     return y
 

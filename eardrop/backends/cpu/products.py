@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from eardrop.backends.cpu import linear, panels
+from eardrop.backends.cpu import linear, panels, pointwise
 from eardrop.backends.cpu.flow import Kernel
 from eardrop.backends.cpu.quantise import layout, quantise
 from eardrop.backends.cpu.rooms import empty
@@ -74,8 +74,8 @@ class Products:
         """x may have changed."""
         self._x, self._made = None, {}
 
-    def linear(self, x: Floats, w: Matrix, bias: Floats | None) -> Floats:
-        """x · wᵀ + bias; up to MOST_EXACT_ROWS rows have the bits they would have alone."""
+    def linear(self, x: Floats, w: Matrix, bias: Floats | None, activation: str | None) -> Floats:
+        """f(x · wᵀ + bias); up to MOST_EXACT_ROWS rows have the bits they would have alone."""
         (m, k), n = w.shape, len(x)
         y = empty((n, m))
         call = _Call(self, w, x, np.zeros(m, np.float32) if bias is None else bias, y)
@@ -83,8 +83,10 @@ class Products:
         if n > MOST_EXACT_ROWS and k % many.stretch == 0:
             height = many.blocking(self.target).rows
             wide = m // height * height
-            call.by_panels(many, wide)
+            call.by_panels(many, wide, activation if wide == m else None)
         call.exactly(wide)  # weight rows that fill no panel
+        if activation and wide < m:
+            pointwise.each(self.run, pointwise.ACTIVATIONS[activation], y, y=y)
         return y
 
     def _panels(self, w: Matrix) -> panels.Panels:
@@ -134,14 +136,15 @@ class _Call:
                 self._run(kernel, low, [x], [n, first, count], m - low, chunk)
                 first += count
 
-    def by_panels(self, many: panels.Panels, wide: int) -> None:
+    def by_panels(self, many: panels.Panels, wide: int, activation: str | None) -> None:
         """All rows of x with the first weight rows, whole panels."""
         block, (n, k) = many.blocking(self.products.target), self.x.shape
         rows = -(-n // block.columns) * block.columns
         x = self.products.made(many.prepare, self.x, rows, k // many.stretch, many.x_bytes)
         count, tiles = wide // block.rows, -(-n // panels.COLUMNS)
         group = panels.group(count, tiles, self.products.threads)
-        self._run(many.product, 0, [x], [rows, 0, n, group], -(-count // group) * tiles, 1)
+        numbers = [rows, 0, n, group, panels.BEHIND.index(activation)]
+        self._run(many.product, 0, [x], numbers, -(-count // group) * tiles, 1)
 
     def _run(self, kernel: Kernel, low: int, x: list[Any], numbers: list[int], items: int, chunk: int) -> None:
         """A kernel on the weight rows from `low` on."""

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from eardrop.backends.cpu.flow import Kernel, Variable, kernel, loop, when
-from eardrop.backends.cpu.maths import fma, silu, smaller
+from eardrop.backends.cpu.maths import ACTIVATIONS, fma, smaller
 from eardrop.backends.cpu.rooms import empty
 from eardrop.backends.cpu.running import Floats, Ints, Run, chunk
 from eardrop.backends.cpu.strips import LANES, Strip, strips
@@ -30,7 +30,7 @@ class Kind:
     gated: bool
     causal: bool
     biased: bool
-    silu: bool
+    activation: str | None
 
     @property
     def right(self) -> int:
@@ -40,8 +40,8 @@ class Kind:
     @property
     def name(self) -> str:
         """Of the kernel."""
-        flags = ("gated", "causal", "biased", "silu")
-        return "_".join(["short_conv", str(self.taps), *(flag for flag in flags if getattr(self, flag))])
+        flags = [flag for flag in ("gated", "causal", "biased") if getattr(self, flag)]
+        return "_".join(["short_conv", str(self.taps), *flags, *([self.activation] if self.activation else [])])
 
 
 @cache
@@ -98,7 +98,7 @@ def _output(p: Any, kind: Kind, strip: Strip, t: Value, seen: list[Value]) -> No
     acc = strip.load(p.bias) if kind.biased else zero(F32 * LANES)
     for k, value in enumerate(seen):
         acc = fma(value, strip.load(p.taps + p.c * (4 * k)), acc)
-    acc = silu(acc) if kind.silu else acc
+    acc = ACTIVATIONS[kind.activation](acc) if kind.activation else acc
     acc = acc * strip.load(p.x + t * p.c * 12 + p.c * 4) if kind.gated else acc
     strip.store(p.y + t * p.c * 4, acc)
 
@@ -109,14 +109,14 @@ def short_conv(
     taps: Floats,
     offsets: Ints,
     bias: Floats | None,
-    silu: bool,
+    activation: str | None,
     state: Floats | None,
     slots: Ints | None,
 ) -> tuple[Floats, Floats]:
     """As the operation of this name."""
     assert state is None or state.flags.c_contiguous, "a state is whole: slots are found by their place"
     n, (k, c) = len(x), taps.shape
-    kind = Kind(k, x.shape[1] == 3 * c, state is not None and slots is not None, bias is not None, silu)
+    kind = Kind(k, x.shape[1] == 3 * c, state is not None and slots is not None, bias is not None, activation)
     y, blocks = empty((n, c)), -(-c // CHANNELS)
     u = empty((n, c)) if kind.gated else x
     given = [0 if part is None else part for part in (bias, offsets, state, slots)]

@@ -143,7 +143,7 @@ def test_products_have_the_bits_of_their_meaning_under_an_emulator(
     for name, m, n, k in (*exact, *((name, 16, 3, 256) for name in ("F16", "Q4_0", "Q8_0", "Q4_K", "Q6_K"))):
         w = products.Matrix(random_weight(np.random.default_rng(5), name, m, k))
         x = np.random.default_rng(n).standard_normal((n, k), dtype=np.float32)
-        products.Products(interpreting, row, threads=1).linear(x, w, bias=None)
+        products.Products(interpreting, row, threads=1).linear(x, w, bias=None, activation=None)
     agree(interpreting, tmp_path)
 
 

@@ -59,30 +59,30 @@ class Gate:
         return thread
 
 
-def program(gate: Gate, records: int) -> Program:
+def program(team: Team, gate: Gate, records: int) -> Program:
     made = Program()
     for _ in range(records):
         made.add(gated, gate.arguments, ITEMS, 1)
-    return made.freeze(COMPILER)
+    return made.freeze(team)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_a_stopped_program_ends_with_the_chunks_that_were_taken(threads: int) -> None:
     team, gate = Team(COMPILER, threads), Gate()
-    made = program(gate, records=3)
+    made = program(team, gate, records=3)
     other = gate.meanwhile(made.stop)
     team.run(made)
     other.join()
     assert 1 <= gate.seen.sum() <= threads
     again = Gate(open_=True)
-    team.run(program(again, records=3))  # the team is as it was
+    team.run(program(team, again, records=3))  # the team is as it was
     assert (again.seen == 3).all()
     team.close()
 
 
 def test_a_program_stopped_before_it_is_run_does_nothing() -> None:
     team, gate = Team(COMPILER, 2), Gate(open_=True)
-    made = program(gate, records=2)
+    made = program(team, gate, records=2)
     made.stop()
     team.run(made)
     assert gate.seen.sum() == 0
@@ -92,7 +92,7 @@ def test_a_program_stopped_before_it_is_run_does_nothing() -> None:
 def test_a_backend_stops_the_kernel_that_is_under_way_and_goes_on_with_other_work() -> None:
     backend, gate, wanted = CpuBackend(2), Gate(), [True]
     x = np.random.default_rng(0).standard_normal((3, 64), np.float32)
-    expected = backend.silu(x)
+    expected = backend.glu(x)
     with given_up(), Work(lambda: wanted[0]) as work:
 
         def give_up() -> None:
@@ -103,9 +103,9 @@ def test_a_backend_stops_the_kernel_that_is_under_way_and_goes_on_with_other_wor
         backend._run(gated, gate.arguments, ITEMS, 1)
         other.join()
         assert gate.seen.sum() <= 2
-        backend.silu(x)
+        backend.glu(x)
         raise AssertionError("the next kernel ran")
-    np.testing.assert_array_equal(backend.silu(x), expected)
+    np.testing.assert_array_equal(backend.glu(x), expected)
 
 
 def test_a_capture_that_is_stopped_leaves_the_backend_able_to_capture() -> None:
@@ -120,8 +120,8 @@ def test_a_capture_that_is_stopped_leaves_the_backend_able_to_capture() -> None:
         other = gate.meanwhile(lambda: (wanted.__setitem__(0, False), work.nudge()))
         backend.capture(step, x)
     other.join()
-    replay = backend.capture(backend.silu, x)
-    expected = backend.silu(x)
+    replay = backend.capture(backend.glu, x)
+    expected = backend.glu(x)
     np.testing.assert_array_equal(replay(), expected)
 
 
@@ -130,7 +130,7 @@ def test_interpreted_kernels_heed_too(monkeypatch: pytest.MonkeyPatch) -> None:
     backend, wanted = CpuBackend(1), [True]
     x = np.ones((1, 64), np.float32)
     with given_up(), Work(lambda: wanted[0]):
-        backend.silu(x)
+        backend.glu(x)
         wanted[0] = False
-        backend.silu(x)
+        backend.glu(x)
         raise AssertionError("the next kernel ran")

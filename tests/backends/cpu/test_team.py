@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eardrop.backends.cpu import backend as module
-from eardrop.backends.cpu.backend import CpuBackend, usable_cores
+from eardrop.backends.cpu.backend import CpuBackend
 from eardrop.backends.cpu.compiler import Compiler
 from eardrop.backends.cpu.flow import kernel, loop
 from eardrop.backends.cpu.maths import smaller
@@ -47,7 +46,7 @@ def run(team: Team, *calls: tuple[Any, list[Any], int, int]) -> None:
     program = Program()
     for call in calls:
         program.add(*call)
-    team.run(program.freeze(COMPILER))
+    team.run(program.freeze(team))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])
@@ -66,7 +65,7 @@ def test_a_record_begins_when_the_one_before_is_done() -> None:
     program = Program()
     for _ in range(10):
         program.add(doubled, [y, 3], 64, 1)
-    program.freeze(COMPILER)
+    program.freeze(team)
     for _ in range(50):
         y[:] = 1
         team.run(program)
@@ -130,7 +129,7 @@ def test_a_captured_step_replays_kernels_and_references_in_order() -> None:
     norm = np.ones(64, np.float32)
 
     def step(x: np.ndarray) -> np.ndarray:
-        return backend.linear(backend.silu(backend.linear(backend.rms_norm(x, norm, 1e-5), w)), v)
+        return backend.linear(backend.linear(backend.rms_norm(x, norm, 1e-5), w, activation="silu"), v)
 
     x = backend.upload(rng.standard_normal((2, 64), dtype=np.float32))
     replay = backend.capture(step, x)
@@ -139,17 +138,6 @@ def test_a_captured_step_replays_kernels_and_references_in_order() -> None:
         backend.write(x, fresh)
         got = np.array(replay())
         np.testing.assert_array_equal(got, step(fresh))
-
-
-def test_threads_are_the_physical_cores_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
-    monkeypatch.setattr(module, "_siblings", lambda cpu: f"{cpu % 2},{cpu % 2 + 2}")
-    monkeypatch.setattr(module, "_quota", lambda: 8)
-    assert usable_cores() == 2
-    monkeypatch.setattr(module, "_quota", lambda: 1)
-    assert usable_cores() == 1
-    monkeypatch.setenv("EARDROP_THREADS", "7")
-    assert usable_cores() == 7
 
 
 def test_what_falls_back_is_said() -> None:
