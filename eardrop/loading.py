@@ -1,7 +1,6 @@
 """`load`: a name or files become a recogniser."""
 
 import os
-import threading
 from collections.abc import Callable
 
 from eardrop.architecture import LFM2_AUDIO
@@ -77,18 +76,15 @@ def _opened(
 
 def _loaded(text: GgufFile, audio: GgufFile, backend: Backend, progress: Callable[[float], None]) -> Model:
     check_template(text.facts.get("tokenizer.chat_template"), printable(str(text.path)))
-    shapes = decoder_shape(text), encoder_shape(audio)
-    taken = _Taken(progress, len(text.tensors) + len(audio.tensors))
-    encoder = load_encoder(audio, shapes[1], backend, taken)
-    # one thread loads on, the others have nothing to do yet: a first clip is encoded in three quarters of the time
-    threading.Thread(target=audio.bring, args=[list(taken.names)], name="eardrop-bring", daemon=True).start()
+    decoder, encoder = decoder_shape(text), encoder_shape(audio)
     tokenizer = Tokenizer.from_facts(text.facts, printable(str(text.path)))
-    _check_match(text, audio, *shapes, tokenizer)
+    _check_match(text, audio, decoder, encoder, tokenizer)
+    told = _counted(progress, len(text.tensors) + len(audio.tensors))
     model = Model(
         name=printable(text.path.name.removesuffix(".gguf")),
         tokenizer=tokenizer,
-        encoder=encoder,
-        decoder=load_decoder(text, shapes[0], backend, taken),
+        encoder=load_encoder(audio, encoder, backend, told),
+        decoder=load_decoder(text, decoder, backend, told),
         backend=backend,
         files=(text, audio),
         languages=LFM2_AUDIO.languages(text.facts, text.path.name),
@@ -114,13 +110,12 @@ def _check_match(
         )
 
 
-class _Taken:
-    """Names of tensors, as they are taken (some more than once); tells the share of all."""
+def _counted(progress: Callable[[float], None], tensors: int) -> Callable[[str], None]:
+    """Names of tensors, as they are taken (some more than once), into a share of all."""
+    taken = set[str]()
 
-    def __init__(self, progress: Callable[[float], None], tensors: int) -> None:
-        self.names: dict[str, None] = {}  # a set in order
-        self._progress, self._tensors = progress, tensors
+    def told(name: str) -> None:
+        taken.add(name)
+        progress(min(1.0, len(taken) / tensors))
 
-    def __call__(self, name: str) -> None:
-        self.names[name] = None
-        self._progress(min(1.0, len(self.names) / self._tensors))
+    return told

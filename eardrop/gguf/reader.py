@@ -12,7 +12,7 @@ import mmap
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -136,18 +136,6 @@ class GgufFile:
         """Let go of the mappings; one that a tensor in use still needs stays until that is dropped."""
         self.tensors, self._mappings = MappingProxyType({}), []
         self.closed = True
-
-    def bring(self, names: Iterable[str]) -> None:
-        """Touch every page of these tensors, so that nobody who computes with them waits for one."""
-        raws = [self.tensor(name).raw for name in names]
-        spans = sorted((raw.ctypes.data, raw.ctypes.data + raw.nbytes) for raw in raws)
-        for mapping in self._mappings:
-            everything = np.frombuffer(mapping, np.uint8)
-            first, wanted = everything.ctypes.data, np.zeros(-(-len(everything) // mmap.PAGESIZE), np.bool_)
-            for start, end in spans:
-                if first <= start < first + len(everything):
-                    wanted[(start - first) // mmap.PAGESIZE : -(-(end - first) // mmap.PAGESIZE)] = True
-            everything[:: mmap.PAGESIZE].max(where=wanted, initial=0)  # one call, without the GIL
 
     def give_back(self) -> None:
         """Let the system take back the memory of what was read so far; what is read again comes again."""
