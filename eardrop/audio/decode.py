@@ -17,13 +17,11 @@ from av.container import InputContainer
 from av.stream import Discard, Disposition
 
 from eardrop.audio.containers import CODECS, Container
-from eardrop.audio.samples import Float32, Piece, mean_of
+from eardrop.audio.rate import LEAST_RATE, MOST_RATE
+from eardrop.audio.samples import MOST_CHANNELS, Float32, Piece, mean_of
 from eardrop.audio.source import Handed
 from eardrop.errors import AudioError
 from eardrop.printable import printable
-
-LEAST_RATE, MOST_RATE = 4_000, 384_000  # samples a second: below is no speech, above no recorder
-MOST_CHANNELS = 32
 
 # Sample formats of FFmpeg ("p" for planar left out). It holds 24 bits in the upper part of s32.
 _SAMPLES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "flt": np.float32, "dbl": np.float64}

@@ -3,7 +3,8 @@
     blocks(source) → one-second blocks, in constant memory        read(source) → the whole
 
 The stages, one module each: `source` opens bytes, `containers` tells what they are (the one list of what is read
-and what is refused), `decode` runs FFmpeg with its doors closed, `samples` mixes, resamples, checks and cuts.
+and what is refused), `decode` runs FFmpeg with its doors closed, unless `plain` needs none; `samples` mixes, resamples,
+checks and cuts.
 """
 
 from collections.abc import Generator, Iterator
@@ -13,9 +14,19 @@ import numpy as np
 import numpy.typing as npt
 
 from eardrop.audio.containers import HEAD, ID3_LIMIT, RawPCM, id3_length, riff_length, sniff
-from eardrop.audio.decode import LEAST_RATE, MOST_CHANNELS, MOST_RATE, decoded
-from eardrop.audio.rate import SAMPLE_RATE
-from eardrop.audio.samples import SAMPLE_TYPES, Float32, Piece, at_16k, checked, mean_of, regrouped, scalable
+from eardrop.audio.plain import plain_samples
+from eardrop.audio.rate import LEAST_RATE, MOST_RATE, SAMPLE_RATE
+from eardrop.audio.samples import (
+    MOST_CHANNELS,
+    SAMPLE_TYPES,
+    Float32,
+    Piece,
+    at_16k,
+    checked,
+    mean_of,
+    regrouped,
+    scalable,
+)
 from eardrop.audio.source import Handed, Source, name_of, opened, rewindable
 from eardrop.errors import AudioError, OptionError
 
@@ -121,6 +132,11 @@ def _sliced(array: npt.NDArray[np.generic], rate: int) -> Iterator[Piece]:
 
 def _pieces(source: Source, *, track: int | None, raw: RawPCM | None, title: str, notes: list[str]) -> Iterator[Piece]:
     with opened(source) as handed:
+        if raw is None and not track and (samples := plain_samples(handed)):
+            yield from samples
+            return
+        from eardrop.audio.decode import decoded  # not at the start: FFmpeg takes longer to come than a clip to be read
+
         head = _head(handed)
         container = raw.container() if raw is not None else sniff(head, title)
         if not container.seeks:

@@ -1,20 +1,23 @@
 """Numbers → samples: scaled to [-1, 1], mixed to one channel, moved to 16 kHz, checked, cut into blocks."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import soxr
 
 from eardrop.audio.rate import SAMPLE_RATE
 from eardrop.errors import AudioError, AudioTooLong
 from eardrop.stages import calls
 
+if TYPE_CHECKING:
+    import soxr
+
 Float32: TypeAlias = npt.NDArray[np.float32]
 Piece: TypeAlias = tuple[int, Float32]  # samples a second; (N,) mono
 
 BLOCK = SAMPLE_RATE  # samples of a block: one second
+MOST_CHANNELS = 32
 LOUDEST = 2.0**16  # beyond is no sound; integers given as floats stay below
 
 # Zero, and the value of 1.0, of each sample type. Powers of two divide exactly, so that 16 kHz PCM has llama.cpp's
@@ -86,11 +89,15 @@ def at_16k(pieces: Iterable[Piece]) -> Iterator[Float32]:
         yield from _rest(resampler, call)
 
 
-def _resampler(rate: int) -> soxr.ResampleStream | None:
-    return None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+def _resampler(rate: int) -> "soxr.ResampleStream | None":
+    if rate == SAMPLE_RATE:
+        return None
+    import soxr  # not at the start: most recordings of speech have the rate
+
+    return soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
 
 
-def _rest(resampler: soxr.ResampleStream | None, call: Callable[..., Any]) -> Iterator[Float32]:
+def _rest(resampler: "soxr.ResampleStream | None", call: Callable[..., Any]) -> Iterator[Float32]:
     if resampler is not None:
         yield call(resampler.resample_chunk, np.zeros(0, np.float32), last=True)
 

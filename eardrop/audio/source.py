@@ -8,7 +8,6 @@ import os
 import re
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -200,6 +199,8 @@ def rewindable(handed: Handed, title: str) -> Iterator[Handed]:
     if handed.seekable():
         yield handed
         return
+    import tempfile  # not at the start: few recordings come through pipes
+
     with tempfile.TemporaryFile(prefix="eardrop-") as spool:
         while chunk := handed.read(1 << 20):
             if spool.tell() + len(chunk) > SPOOL_LIMIT:

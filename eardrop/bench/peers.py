@@ -44,6 +44,7 @@ FILE_WORDS = 6  # of a command, that name files: they come first
 PROGRAM = "llama-mtmd-cli"
 BENCH, BATCHED = "llama-bench", "llama-batched-bench"
 TRIES = 3  # for a log that llama-mtmd-cli cut short
+_AS_INSTALLED = {"PYTHONDONTWRITEBYTECODE": ""}  # bytecode is there: else each start would compile 100 files
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ def run(command: Sequence[str], environment: Mapping[str, str] = MappingProxyTyp
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "EARDROP_DEBUG": "1", **environment},
+        env={**os.environ, **_AS_INSTALLED, "EARDROP_DEBUG": "1", **environment},
     ) as child:
         watch = _Watch(child.pid)
         try:

@@ -36,8 +36,19 @@ INTERRUPTED = 130  # Ctrl-C: 128 and the signal's number, as shells have it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `eardrop` with these words; returns the exit code of docs/command-line.md."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    """Run `eardrop` with these words; returns the exit code of docs/command-line.md.
+
+    Of None, which is the process's own words, it doesn't return: the process is ours, and ends here.
+    """
+    if argv is None:
+        _let_blas_sleep()
+    code = _code_of(list(sys.argv[1:] if argv is None else argv))
+    if argv is None:
+        _leave_at_once(code)
+    return code
+
+
+def _code_of(words: list[str]) -> int:
     _fill_closed_streams()
     _speak_utf8()
     try:
@@ -49,8 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _die_at_the_next_one()
         _show_cursor()
-        if argv is None:  # the process is ours
-            _leave_at_once(INTERRUPTED)
         return INTERRUPTED
     except BrokenPipeError:  # whoever read us has what he wanted
         _let_go_of_stdout()
@@ -60,6 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, OSError):  # maybe what is left in its buffer can't be written either
             _let_go_of_stdout()
         return code
+
+
+def _let_blas_sleep() -> None:
+    """OpenBLAS starts its threads with NumPy, and lets them spin 50 ms for work that a short process never has."""
+    import os
+
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # the least: 2⁴ cycles
 
 
 def _dispatch(words: list[str]) -> int:

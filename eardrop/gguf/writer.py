@@ -6,7 +6,6 @@ name when it is complete: whoever has the old one mapped keeps the old one.
 """
 
 import os
-import secrets
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -93,7 +92,7 @@ def file_bytes(facts: Mapping[str, Value | Fact], tensors: Iterable[GgufTensor |
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` when all went well, and vanishes when not."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
     try:
         with temporary.open("xb") as file:
             yield file

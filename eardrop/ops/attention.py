@@ -69,7 +69,7 @@ _SIZES = (
 )
 
 
-def _streams(rng: np.random.Generator, dtype: type[np.floating[Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _streams(rng: "np.random.Generator", dtype: type[np.floating[Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
     for lengths, starts, slots, heads, kv_heads, d in _SIZES:
         caches = (normal(rng, 3, 140, kv_heads, d).astype(dtype) for _ in range(2))
         yield (
@@ -86,14 +86,14 @@ def _streams(rng: np.random.Generator, dtype: type[np.floating[Any]]) -> Iterato
         )
 
 
-def attention_cases(rng: np.random.Generator) -> Iterator[Case]:
+def attention_cases(rng: "np.random.Generator") -> Iterator[Case]:
     """A first token; steps of three streams; prompts of several lengths; caches of both widths."""
     for dtype in (np.float32, np.float16):
         for label, arguments in _streams(rng, dtype):
             yield Case(label, arguments)
 
 
-def attention_weights_cases(rng: np.random.Generator) -> Iterator[Case]:
+def attention_weights_cases(rng: "np.random.Generator") -> Iterator[Case]:
     """As `attention`; ranges that are empty, inside, and past what a stream holds."""
     for label, arguments in _streams(rng, np.float32):
         kept = {name: arguments[name] for name in ("q", "keys", "offsets", "slots", "starts")}

@@ -45,7 +45,10 @@ class Backend(Protocol):
         """The rows of all, in order."""
 
     def capture(self, step: Callable[..., Any], *slots: Array) -> Callable[[], Any]:
-        """Run `step(*slots)` once, record it, return the replay: it reads what the slots hold by then."""
+        """Record `step(*slots)` and return the replay, which reads what the slots hold by then.
+
+        Whether the step is run as well is the backend's choice: what it writes to is garbage afterwards.
+        """
 
     def linear(self, x: Array, w: Weight, bias: Array | None = None, activation: Activation | None = None) -> Array: ...
     def embed(self, ids: Array, w: Weight) -> Array: ...

@@ -44,7 +44,7 @@ def flatten(x: Float32) -> Float32:
     return np.ascontiguousarray(x.transpose(0, 2, 1)).reshape(len(x), -1)
 
 
-def conv2d_cases(rng: np.random.Generator) -> Iterator[Case]:
+def conv2d_cases(rng: "np.random.Generator") -> Iterator[Case]:
     """Clips of one row; ragged batches; odd widths; from one channel and depthwise."""
     for lengths, f, c, channels, activation in (
         ((1,), 1, 1, 1, None),
@@ -66,7 +66,7 @@ def conv2d_cases(rng: np.random.Generator) -> Iterator[Case]:
         )
 
 
-def flatten_cases(rng: np.random.Generator) -> Iterator[Case]:
+def flatten_cases(rng: "np.random.Generator") -> Iterator[Case]:
     """Sizes that can't be mistaken for each other."""
     for shape in ((1, 1, 1), (3, 2, 5), (7, 16, 48)):
         yield Case("x".join(map(str, shape)), {"x": normal(rng, *shape)})

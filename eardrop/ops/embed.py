@@ -13,7 +13,7 @@ def reference(ids: Int32, w: Float32) -> Float32:
     return w[ids]
 
 
-def cases(rng: np.random.Generator) -> Iterator[Case]:
+def cases(rng: "np.random.Generator") -> Iterator[Case]:
     """No token, the first and last, repeats; every kind of weight once."""
     for name in ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q6_K"):
         w = random_weight(rng, name, 23, 256)

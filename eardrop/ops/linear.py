@@ -19,7 +19,7 @@ def reference(x: Float32, w: Float32, bias: Float32 | None = None, activation: A
 BLOCKED = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS")
 
 
-def random_weight(rng: np.random.Generator, name: str, rows: int, columns: int) -> GgufTensor:
+def random_weight(rng: "np.random.Generator", name: str, rows: int, columns: int) -> GgufTensor:
     """A weight of any format with finite values: random bits, but scales that are sane halves."""
     format_ = next(f for f in FORMATS.values() if f.name == name)
     if format_.block == 1:
@@ -31,7 +31,7 @@ def random_weight(rng: np.random.Generator, name: str, rows: int, columns: int) 
     return GgufTensor("w", (rows, columns), format_, blocks.view(np.uint8).reshape(rows, -1))
 
 
-def cases(rng: np.random.Generator) -> Iterator[Case]:
+def cases(rng: "np.random.Generator") -> Iterator[Case]:
     """Odd sizes in float, then every block format; then what may stand behind, for few rows and for many."""
     for n, m, k in ((1, 1, 1), (1, 7, 31), (2, 13, 64), (3, 5, 127), (7, 61, 96), (17, 129, 320), (1, 256, 2048)):
         w = GgufTensor.from_array("w", normal(rng, m, k), FORMATS[0])

@@ -20,7 +20,7 @@ def rms_norm(x: Float32, weight: Float32, epsilon: float) -> Float32:
     return np.asarray(x / np.sqrt(power + np.float32(epsilon)) * weight)
 
 
-def layer_norm_cases(rng: np.random.Generator) -> Iterator[Case]:
+def layer_norm_cases(rng: "np.random.Generator") -> Iterator[Case]:
     """One value; a constant row; a mean far from zero."""
     for n, d in ((1, 1), (1, 7), (3, 61), (2, 512), (5, 2048)):
         x = normal(rng, n, d) * 3 + 5
@@ -29,7 +29,7 @@ def layer_norm_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield Case("constant rows", {"x": still, "weight": normal(rng, 64), "bias": normal(rng, 64), "epsilon": 1e-5})
 
 
-def rms_norm_cases(rng: np.random.Generator) -> Iterator[Case]:
+def rms_norm_cases(rng: "np.random.Generator") -> Iterator[Case]:
     """Rows, heads, silence."""
     for shape in ((1, 1), (1, 7), (3, 61), (2, 5, 64), (5, 2048)):
         label = "x".join(map(str, shape))

@@ -23,7 +23,7 @@ def reference(logits: Float32, allowed: npt.NDArray[np.bool_] | None = None) -> 
     return ids, (-np.log(total)).astype(np.float32), best - others.max(axis=1, initial=-np.inf)
 
 
-def cases(rng: np.random.Generator) -> Iterator[Case]:
+def cases(rng: "np.random.Generator") -> Iterator[Case]:
     """One word; ties, at the ends too; masks down to a single word; the real vocabulary's size."""
     for rows, words in ((1, 1), (1, 7), (3, 961), (5, 65_536)):
         yield Case(f"{rows}x{words}", {"logits": 5 * normal(rng, rows, words)})

@@ -24,14 +24,14 @@ def add(x: Float32, y: Float32, scale: float = 1.0) -> Float32:
     return x + np.float32(scale) * y
 
 
-def _one(rng: np.random.Generator) -> Iterator[Case]:
+def _one(rng: "np.random.Generator") -> Iterator[Case]:
     for n, d in ((1, 2), (1, 6), (3, 62), (130, 96)):
         yield Case(f"{n}x{d}", {"x": 4 * normal(rng, n, d)})
     yield Case("far out", {"x": np.array([[-1e4, -88.8, -1e-38, 0.0, 88.8, 1e4]], np.float32)})
 
 
-def _pair(first: str, second: str, **more: float) -> Callable[[np.random.Generator], Iterator[Case]]:
-    def cases(rng: np.random.Generator) -> Iterator[Case]:
+def _pair(first: str, second: str, **more: float) -> "Callable[[np.random.Generator], Iterator[Case]]":
+    def cases(rng: "np.random.Generator") -> Iterator[Case]:
         for n, d in ((1, 1), (3, 61), (130, 96)):
             yield Case(f"{n}x{d}", {first: 4 * normal(rng, n, d), second: normal(rng, n, d), **more})
 

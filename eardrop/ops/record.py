@@ -70,7 +70,7 @@ class Op:
 
     name: str
     reference: Callable[..., Any]  # NumPy, obvious: the meaning
-    cases: Callable[[np.random.Generator], Iterator[Case]]  # odd shapes first
+    cases: "Callable[[np.random.Generator], Iterator[Case]]"  # odd shapes first
     tolerance: Mapping[Arithmetic, Tolerance]
     cost: Callable[..., Cost]  # of the reference's arguments
     changes: tuple[str, ...] = ()  # arguments that the call writes to
@@ -93,7 +93,7 @@ def outputs(result: Any) -> tuple[Any, ...]:
     return result if isinstance(result, tuple) else (result,)
 
 
-def normal(rng: np.random.Generator, *shape: int) -> Float32:
+def normal(rng: "np.random.Generator", *shape: int) -> Float32:
     """float32 from N(0, 1): what cases are made of."""
     return rng.standard_normal(shape, dtype=np.float32)
 

@@ -41,7 +41,7 @@ def _shifted(by_distance: Float32) -> Float32:
     return np.asarray(by_distance[i, zero - i + j])
 
 
-def cases(rng: np.random.Generator) -> Iterator[Case]:
+def cases(rng: "np.random.Generator") -> Iterator[Case]:
     """One row; ragged clips; a table longer than the longest clip."""
     for lengths, heads, d, reach in (((1,), 1, 2, 1), ((2,), 3, 5, 4), ((1, 7, 130), 8, 64, 130), ((33, 5), 2, 48, 40)):
         q, k, v = (normal(rng, sum(lengths), heads, d) for _ in "qkv")

@@ -16,7 +16,7 @@ def reference(x: Float32, positions: Int32, base: float) -> Float32:
     return np.concatenate([low * cos - high * sin, low * sin + high * cos], axis=-1)
 
 
-def cases(rng: np.random.Generator) -> Iterator[Case]:
+def cases(rng: "np.random.Generator") -> Iterator[Case]:
     """The start, a gap, the far end of a context."""
     for heads, d in ((1, 2), (3, 6), (8, 64)):
         positions = np.array([0, 1, 2, 4097, 32_767], np.int32)

@@ -52,7 +52,7 @@ def reference(
     return (y if gate is None else gate * y), x
 
 
-def cases(rng: np.random.Generator) -> Iterator[Case]:
+def cases(rng: "np.random.Generator") -> Iterator[Case]:
     """Every kind and several sizes; sequences shorter than the state; the lengths where tilings end."""
     for taps in (2, 3, 4, 5, 9):
         for lengths in ((1,), (1, 7, 130), (31, 32, 33)):
@@ -62,7 +62,7 @@ def cases(rng: np.random.Generator) -> Iterator[Case]:
                 yield Case(f"causal {taps} {lengths} x{gates}", _causal(rng, taps, channels, lengths, gates))
 
 
-def _centred(rng: np.random.Generator, taps: int, channels: int, lengths: tuple[int, ...]) -> dict[str, Any]:
+def _centred(rng: "np.random.Generator", taps: int, channels: int, lengths: tuple[int, ...]) -> dict[str, Any]:
     return {
         "x": normal(rng, sum(lengths), channels),
         "taps": normal(rng, taps, channels),
@@ -72,7 +72,9 @@ def _centred(rng: np.random.Generator, taps: int, channels: int, lengths: tuple[
     }
 
 
-def _causal(rng: np.random.Generator, taps: int, channels: int, lengths: tuple[int, ...], gates: int) -> dict[str, Any]:
+def _causal(
+    rng: "np.random.Generator", taps: int, channels: int, lengths: tuple[int, ...], gates: int
+) -> dict[str, Any]:
     return {
         "x": normal(rng, sum(lengths), gates * channels),
         "taps": normal(rng, taps, channels),

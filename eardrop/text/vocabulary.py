@@ -96,10 +96,10 @@ class Vocabulary:
 def _ids(keys: "_Keys") -> dict[str, int]:
     """Every token's text and id, in the order of the ids."""
     texts = [text or f"[EMPTY_{token}]" for token, text in enumerate(keys.strings("tokens"))]
-    ids: dict[str, int] = {}
-    for token, text in enumerate(texts):
-        if ids.setdefault(text, token) != token:
-            raise keys.refusal("tokens", "each token once", f"{_quoted(text)} as {ids[text]} and as {token}")
+    ids = {text: token for token, text in enumerate(texts)}
+    if len(ids) < len(texts):
+        last, text = next((token, text) for token, text in enumerate(texts) if token != ids[text])
+        raise keys.refusal("tokens", "each token once", f"{_quoted(text)} as {last} and as {ids[text]}")
     return ids
 
 

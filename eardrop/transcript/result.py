@@ -4,7 +4,6 @@
 """
 
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +67,8 @@ class Result:
 
 def _write_atomically(target: Path, text: str) -> None:
     """Through a file beside it: a reader sees the old or the new, never half."""
+    import tempfile  # not at the start: few write files
+
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=".eardrop-")
     except OSError as error:  # which names a file that nobody has heard of

@@ -41,7 +41,10 @@ from eardrop.ops.work import heed, stoppable
 
 @dataclass
 class Recording:
-    """What a captured step does: programs of kernels, and between them calls of references."""
+    """What a captured step does: programs of kernels, and between them calls of references.
+
+    Kernels are recorded without being run, as far as no reference wants to see what they give.
+    """
 
     team: Team
     parts: list[Program | Callable[[], None]] = field(default_factory=list)
@@ -53,6 +56,11 @@ class Recording:
         last = self.parts[-1]
         assert isinstance(last, Program)
         return last
+
+    def catch_up(self) -> None:
+        """Run what was recorded since the last reference: the next one reads it."""
+        if self.parts and isinstance(self.parts[-1], Program):
+            run(self.parts[-1], self.team)
 
     def call(self, function: Callable[[], Any], results: tuple[Any, ...]) -> None:
         """Let the replay call a function, and put what it gives where its results were the first time."""
@@ -74,6 +82,12 @@ class Recording:
                 step()
 
         return run
+
+
+def run(program: Program, team: Team) -> None:
+    """A program, once, now, unless nobody wants it any more."""
+    with stoppable(program.freeze(team).stop):
+        team.run(program)
 
 
 class CpuBackend(NumpyBackend):
@@ -199,7 +213,7 @@ class CpuBackend(NumpyBackend):
         x[...] = values
 
     def capture(self, step: Callable[..., Any], *slots: npt.NDArray[Any]) -> Callable[[], Any]:
-        """Run once and record: kernels become programs, references calls between them."""
+        """Record: kernels become programs, references calls between them."""
         self._recording = Recording(self._team)
         self._products.forget()
         try:
@@ -216,17 +230,15 @@ class CpuBackend(NumpyBackend):
         return again
 
     def _run(self, kernel: Kernel, arguments: Sequence[Any], items: int, chunk: int) -> None:
-        """Run a kernel now; while a step is captured, record it too."""
+        """Run a kernel now; while a step is captured, record it instead."""
         if JIT.read() == "0":
             heed()
             self._fall_back(partial(_interpreted, kernel, arguments, items, self.target))
             return
-        once = Program()
-        once.add(kernel, arguments, items, chunk)
-        with stoppable(once.freeze(self._team).stop):
-            self._team.run(once)
-        if self._recording:
-            self._recording.program().add(kernel, arguments, items, chunk)
+        program = self._recording.program() if self._recording else Program()
+        program.add(kernel, arguments, items, chunk)
+        if not self._recording:
+            run(program, self._team)
 
     def _falling_back(self, reference: Callable[..., Any]) -> Callable[..., Any]:
         """The reference as an operation of this backend, with its signature."""
@@ -239,6 +251,8 @@ class CpuBackend(NumpyBackend):
 
     def _fall_back(self, reference: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """The reference, recorded too while a step is captured."""
+        if self._recording:
+            self._recording.catch_up()
         result = reference(*args, **kwargs)
         if self._recording:
             self._recording.call(partial(reference, *args, **kwargs), outputs(result))

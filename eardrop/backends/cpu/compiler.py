@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import os
 import re
-import secrets
 import stat
 import sys
 import threading
@@ -153,7 +152,7 @@ def _keep(folder: Path | None, name: str, code: bytes) -> None:
     """Put an entry in its place at once; a folder that takes nothing is no misfortune."""
     if folder is None:
         return
-    part = folder / f".{name}.{secrets.token_hex(4)}"
+    part = folder / f".{name}.{os.urandom(4).hex()}"
     with contextlib.suppress(OSError):
         part.write_bytes(hashlib.sha256(code).digest() + code)
         part.replace(folder / f"{name}.o")

@@ -15,7 +15,7 @@ CHUNK_VALUES = 4096  # that a thread takes at a time: below that, handing out co
 
 
 class Run(Protocol):
-    """Runs a kernel over items now, and records it while a step is captured."""
+    """Runs a kernel over items now, or records it while a step is captured."""
 
     def __call__(self, kernel: Kernel, arguments: Sequence[Any], items: int, chunk: int) -> None: ...
 

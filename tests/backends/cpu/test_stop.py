@@ -114,7 +114,7 @@ def test_a_capture_that_is_stopped_leaves_the_backend_able_to_capture() -> None:
 
     def step(x: Any) -> Any:
         backend._run(gated, gate.arguments, ITEMS, 1)
-        return backend.glu(x)
+        return backend._fall_back(np.negative, x)  # a reference wants to see what the kernel gives, so it is run
 
     with given_up(), Work(lambda: wanted[0]) as work:
         other = gate.meanwhile(lambda: (wanted.__setitem__(0, False), work.nudge()))

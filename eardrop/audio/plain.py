@@ -1,0 +1,38 @@
+"""The plainest WAV, read without FFmpeg: 16 bits, one channel, a header of 44 bytes, and all that it announces.
+
+That is what programs write who record speech, and importing FFmpeg takes 50 ms: a twentieth of the time in which a
+process transcribes a short clip. What differs in one byte is FFmpeg's.
+"""
+
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+
+from eardrop.audio.rate import LEAST_RATE, MOST_RATE
+from eardrop.audio.samples import Piece, mean_of
+from eardrop.audio.source import Handed
+
+_HEADER = struct.Struct("<4sI8sIHHIIHH4sI")
+_PCM, _BYTES = 1, 2  # a sample
+
+
+def plain_samples(handed: Handed) -> Iterator[Piece] | None:
+    """The sound in pieces of a second, from where the file stands; None for whatever isn't as plain as that."""
+    head = handed.peek(_HEADER.size)
+    if not handed.seekable() or len(head) < _HEADER.size:
+        return None
+    rate, nbytes = (_HEADER.unpack(head)[field] for field in (6, -1))
+    plain = _HEADER.pack(
+        b"RIFF", _HEADER.size - 8 + nbytes & 0xFFFFFFFF, b"WAVEfmt ", 16, _PCM, 1, rate, _BYTES * rate & 0xFFFFFFFF,
+        _BYTES, 8 * _BYTES, b"data", nbytes,
+    )  # fmt: skip
+    whole = nbytes and nbytes % _BYTES == 0 and _HEADER.size + nbytes == handed.size()
+    return _pieces(handed, rate) if head == plain and whole and LEAST_RATE <= rate <= MOST_RATE else None
+
+
+def _pieces(handed: Handed, rate: int) -> Iterator[Piece]:
+    handed.read(_HEADER.size)
+    while samples := handed.read(_BYTES * rate):
+        yield rate, mean_of(np.frombuffer(samples, "<i2")[None])
+    handed.check()
