@@ -202,6 +202,13 @@ class CpuBackend(NumpyBackend):
         q, k, v = (self._contiguous(part) for part in (q, k, v))
         return attention.attention(self._run, q, k, v, keys, values, offsets, slots, starts)
 
+    def attention_weights(
+        self, q: Floats, keys: Any, offsets: Ints, slots: Ints, starts: Ints, heads: Ints, rows: Ints
+    ) -> Floats:
+        """What chosen heads looked at, on a range of rows."""
+        q, heads, rows = (self._contiguous(part) for part in (q, heads, rows))
+        return attention.attention_weights(self._run, q, keys, offsets, slots, starts, heads, rows)
+
     def pick(self, logits: Floats, allowed: npt.NDArray[np.bool_] | None = None) -> tuple[Ints, Floats, Floats]:
         """The likeliest token of each row."""
         return pick.pick(self._run, self._contiguous(logits), allowed)
