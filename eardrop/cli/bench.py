@@ -88,8 +88,8 @@ def _stages_parser() -> Parser:
     _add_question(parser)
     parser.add_argument(
         "--against", metavar="PATH", nargs="?", const=peers.PROGRAM,
-        help=f"measure this {peers.PROGRAM}, too, in turns; {peers.PACKAGE} and paths of Pythons that have it name that"
-        f" package (default: the {peers.PROGRAM} that is installed)",
+        help=f"measure llama.cpp, too, in turns: a {peers.PROGRAM}, {peers.PACKAGE}, or a Python that has it (default:"
+        f" the {peers.PROGRAM} that is installed)",
     )  # fmt: skip
     parser.add_argument("--ops", action="store_true", help="time every operation, too")
     parser.add_argument("--plot", metavar="FILE.png|svg", help="draw stages and operations")
