@@ -13,6 +13,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -210,9 +211,22 @@ def _map(path: Path) -> tuple[mmap.mmap, _Identity]:
             identity = _Identity.of(os.fstat(file.fileno()))
             if identity.size == 0:
                 raise _refuse(path, "is empty; fetch it again")
-            return mmap.mmap(file.fileno(), identity.size, access=mmap.ACCESS_READ), identity
+            mapped = mmap.mmap(file.fileno(), identity.size, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte in it, or a file that just shrank
         raise _refuse(path, f"can't be opened: {getattr(error, 'strerror', None) or error}; check the path") from None
+    _wish_for_large_pages(mapped)
+    return mapped, identity
+
+
+def _wish_for_large_pages(mapped: mmap.mmap) -> None:
+    """Let what is read from the disk now lie in pages of 2 MiB, for all who map the file later, too.
+
+    A page of 4 KiB costs its first reader some microseconds in the kernel: a second for a gigabyte. Files that are in
+    memory already stay as they are. What can't be had is no loss.
+    """
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel or a file system without them
+            mapped.madvise(mmap.MADV_HUGEPAGE)
 
 
 def _place(mapped: mmap.mmap, path: Path, header: Header) -> Iterator[GgufTensor]:

@@ -44,7 +44,6 @@ from eardrop.ops.work import heed, stoppable
 class Recording:
     """What a captured step does: programs of kernels, and between them calls of references."""
 
-    compiler: Compiler
     team: Team
     parts: list[Program | Callable[[], None]] = field(default_factory=list)
 
@@ -68,8 +67,7 @@ class Recording:
     def replay(self) -> Callable[[], None]:
         """All of it once more, each program one foreign call."""
         steps = [
-            partial(self.team.run, part.freeze(self.compiler)) if isinstance(part, Program) else part
-            for part in self.parts
+            partial(self.team.run, part.freeze(self.team)) if isinstance(part, Program) else part for part in self.parts
         ]
 
         def run() -> None:
@@ -220,7 +218,7 @@ class CpuBackend(NumpyBackend):
 
     def capture(self, step: Callable[..., Any], *slots: npt.NDArray[Any]) -> Callable[[], Any]:
         """Run once and record: kernels become programs, references calls between them."""
-        self._recording = Recording(self._compiler, self._team)
+        self._recording = Recording(self._team)
         self._products.forget()
         try:
             result = step(*slots)
@@ -243,7 +241,7 @@ class CpuBackend(NumpyBackend):
             return
         once = Program()
         once.add(kernel, arguments, items, chunk)
-        with stoppable(once.freeze(self._compiler).stop):
+        with stoppable(once.freeze(self._team).stop):
             self._team.run(once)
         if self._recording:
             self._recording.program().add(kernel, arguments, items, chunk)

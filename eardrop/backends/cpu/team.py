@@ -1,10 +1,13 @@
 """A program is a table of kernel calls; a team of threads runs it, outside the GIL, in one foreign call.
 
-    record (64 bytes)   code, arguments, chunks, items in a chunk, items, next chunk (atomic), –, –
+    record (64 bytes)   code, arguments, chunks, items in a chunk, items, shares, –, –
+    share (a line)      the next chunk of one thread's share (atomic)
     sync (8 lines)      go │ arrived │ job: program, records, team, arrived before │ quit │ nap, yield
 
-Threads take chunks of a record from its counter until none is left, then wait for each other: a thread that lost its
-core for a while takes fewer. Counters of barriers only grow, so none is ever reset under a thread that still reads it.
+Each thread begins with its own share of a record, chunks that follow each other: so it reads memory as one stream, and
+finds in its cache what it wrote before. Then it takes what is left of the others' shares, and waits for the others: a
+thread that lost its core for a while does less. Counters of barriers only grow, so none is ever reset under a thread
+that still reads it.
 Between programs threads spin for a moment, then nap, longer and longer up to a millisecond.
 """
 
@@ -32,8 +35,9 @@ from eardrop.backends.cpu.types import I64, PTR, Type
 from eardrop.backends.cpu.vector import Builder, Operation, Value, const, intrinsic
 
 RECORD = 64
-CODE, ARGUMENTS, CHUNKS, CHUNK, ITEMS, NEXT = range(0, 48, 8)
-GO, ARRIVED, JOB, QUIT, NAP = range(0, 5 * 64, 64)
+CODE, ARGUMENTS, CHUNKS, CHUNK, ITEMS, SHARES = range(0, 48, 8)
+LINE = 64
+GO, ARRIVED, JOB, QUIT, NAP = range(0, 5 * LINE, LINE)
 YIELD = NAP + 8
 SPINS = 20_000  # between programs: about half a millisecond
 SPINS_TOGETHER = 2_000  # within one
@@ -69,7 +73,9 @@ def _run(job: SimpleNamespace, sync: Value) -> None:
     """What every thread of the team does for a program."""
     expected = Variable(job.before)
     for i in loop(0, job.records):
-        _take_chunks(job.program + i * RECORD)
+        record = job.program + i * RECORD
+        for turn in loop(0, job.team):
+            _take_chunks(record, (job.me + turn) % job.team, job.team)
         expected.value = expected.value + job.team
         fetch_add(sync + ARRIVED, const(I64, 1))
         spins = Variable(const(I64, 0))
@@ -80,38 +86,46 @@ def _run(job: SimpleNamespace, sync: Value) -> None:
                 call((sync + YIELD).load(I64, align=8))
 
 
-def _take_chunks(record: Value) -> None:
-    """Run chunks of a record as long as there are any."""
+def _take_chunks(record: Value, share: Value, team: Value) -> None:
+    """Run chunks of a share of a record as long as there are any."""
     code, chunks, chunk, items = (record.load(I64, at, align=8) for at in (CODE, CHUNKS, CHUNK, ITEMS))
-    arguments = record.load(PTR, ARGUMENTS, align=8)
-    mine = Variable(fetch_add(record + NEXT, const(I64, 1)))
-    for _ in repeat(lambda: mine.value < chunks):
+    arguments, counter = record.load(PTR, ARGUMENTS, align=8), _counter(record, share)
+    end, mine = chunks * (share + 1) // team, Variable(fetch_add(counter, const(I64, 1)))
+    for _ in repeat(lambda: mine.value < end):
         first = mine.value * chunk
         call(code, arguments, first, smaller(first + chunk, items))
-        mine.value = fetch_add(record + NEXT, const(I64, 1))
+        mine.value = fetch_add(counter, const(I64, 1))
 
 
-def _job(sync: Value) -> SimpleNamespace:
+def _counter(record: Value, share: Value) -> Value:
+    return record.load(PTR, SHARES, align=8) + share * LINE
+
+
+def _job(sync: Value, me: Value) -> SimpleNamespace:
     line = sync + JOB
     program = line.load(PTR, 0, align=8)
     records, team, before = (line.load(I64, at, align=8) for at in (8, 16, 24))
-    return SimpleNamespace(program=program, records=records, team=team, before=before)
+    return SimpleNamespace(program=program, records=records, team=team, before=before, me=me)
 
 
 @kernel("launch", sync=PTR, program=PTR, records=I64, team=I64)
 def launch(p: Any, lo: Value, hi: Value) -> None:
     """Tell the others, and do a share."""
     for i in loop(0, p.records):
-        (p.program + i * RECORD).store(const(I64, 0), NEXT, align=8)
+        record = p.program + i * RECORD
+        chunks = record.load(I64, CHUNKS, align=8)
+        for share in loop(0, p.team):
+            _counter(record, share).store(chunks * share // p.team, align=8)
     line, before = p.sync + JOB, (p.sync + ARRIVED).load(I64, align=8)
     line.store(p.program, 0, align=8)
     for at, number in ((8, p.records), (16, p.team), (24, before)):
         line.store(number, at, align=8)
     fetch_add(p.sync + GO, const(I64, 1))
-    _run(SimpleNamespace(program=p.program, records=p.records, team=p.team, before=before), p.sync)
+    here = {"program": p.program, "records": p.records, "team": p.team, "before": before, "me": const(I64, 0)}
+    _run(SimpleNamespace(**here), p.sync)
 
 
-@kernel("serve", sync=PTR)
+@kernel("serve", sync=PTR, me=I64)
 def serve(p: Any, lo: Value, hi: Value) -> None:
     """A thread's whole life."""
     seen = Variable(lo)
@@ -125,7 +139,7 @@ def serve(p: Any, lo: Value, hi: Value) -> None:
                 nap.value = smaller(nap.value * 2, MOST_NAP)
         seen.value = seen.value + 1
         for _ in when(acquired(p.sync + QUIT) == 0):
-            _run(_job(p.sync), p.sync)
+            _run(_job(p.sync, p.me), p.sync)
 
 
 def aligned(nbytes: int) -> npt.NDArray[np.uint8]:
@@ -142,6 +156,7 @@ class Program:
     calls: list[tuple[Kernel, list[int], int, int]] = field(default_factory=list)  # arguments, items, chunk
     kept: list[Any] = field(default_factory=list)
     records: npt.NDArray[np.int64] | None = None  # (calls, 8), once `freeze` has made them
+    shares: npt.NDArray[np.int64] | None = None  # (calls, team, 8)
 
     def add(self, kernel_: Kernel, arguments: Sequence[Any], items: int, chunk: int) -> None:
         """One more call, over `items` items handed out `chunk` at a time. Arguments are arrays or numbers."""
@@ -149,26 +164,30 @@ class Program:
         self.kept.append(arguments)
         self.calls.append((kernel_, [word(argument) for argument in arguments], items, max(1, chunk)))
 
-    def freeze(self, compiler: Compiler) -> "Program":
-        """Make the records, with the kernels' code; no call can be added any more."""
-        records = aligned(RECORD * len(self.calls)).view(np.int64).reshape(-1, 8)
-        for record, (kernel_, arguments, items, chunk) in zip(records, self.calls, strict=True):
+    def freeze(self, team: "Team") -> "Program":
+        """Make the records, with the kernels' code and a share for each of the team; no call can be added any more."""
+        count, threads = len(self.calls), team.threads
+        self.records = aligned(RECORD * count).view(np.int64).reshape(count, -1)
+        self.shares = aligned(LINE * threads * count).view(np.int64).reshape(count, threads, -1)
+        shares_at = word(self.shares)
+        for i, (kernel_, arguments, items, chunk) in enumerate(self.calls):
             words = np.array(arguments, np.int64)
             self.kept.append(words)
-            record[:5] = compiler.address(kernel_), word(words), -(-items // chunk), chunk, items
-        self.records = records
+            chunks, shares = -(-items // chunk), shares_at + i * threads * LINE
+            self.records[i, :6] = team.compiler.address(kernel_), word(words), chunks, chunk, items, shares
         return self
 
     def stop(self) -> None:
         """End it early, from any thread; what it computes is void, and it can't be run again.
 
         Chunks that threads have taken are finished. Its records come to an end of chunks, so the team passes every
-        barrier as always. First the number of chunks, then the counter: a thread that has read the old number has it
-        from after `launch` reset the counter.
+        barrier as always. First the number of chunks, then the counters: a thread that has read the old number has it
+        from after `launch` reset them.
         """
         assert self.records is not None, "a program is frozen before it is stopped"
+        assert self.shares is not None
         self.records[:, CHUNKS // 8] = 0
-        self.records[:, NEXT // 8] = TAKEN
+        self.shares[:] = TAKEN
 
 
 _FLOAT, _BITS = struct.Struct("<fxxxx"), struct.Struct("<q")
@@ -185,7 +204,7 @@ class Team:
     """Threads that run programs together with the thread that calls `run`. One program at a time."""
 
     def __init__(self, compiler: Compiler, threads: int) -> None:
-        self._compiler, self._size = compiler, threads
+        self.compiler, self.threads = compiler, threads
         self._launch = _callable(compiler.address(launch))
         self._lock = threading.Lock()
         self._job = np.zeros(4, np.int64)  # the arguments of `launch`
@@ -194,17 +213,18 @@ class Team:
 
     def _start(self) -> None:
         self._process = os.getpid()
-        self._sync = aligned(5 * 64).view(np.int64)
+        self._sync = aligned(5 * LINE).view(np.int64)
         self._sync_at = word(self._sync)
         self._sync[NAP // 8], self._sync[YIELD // 8] = _waits()
-        words, serve_ = np.array([self._sync.ctypes.data], np.int64), _callable(self._compiler.address(serve))
+        serve_ = _callable(self.compiler.address(serve))
+        words = np.array([[self._sync_at, i] for i in range(self.threads)])
         threads = [
-            threading.Thread(target=serve_, args=(words.ctypes.data, 0, 0), name=f"eardrop-cpu-{i}", daemon=True)
-            for i in range(1, self._size)
+            threading.Thread(target=serve_, args=(word(words[i]), 0, 0), name=f"eardrop-cpu-{i}", daemon=True)
+            for i in range(1, self.threads)
         ]
         for thread in threads:
             thread.start()
-        self.close = weakref.finalize(self, _dismiss, self._sync, threads, words, self._compiler, os.getpid())
+        self.close = weakref.finalize(self, _dismiss, self._sync, threads, words, self.compiler, os.getpid())
 
     def run(self, program: Program) -> None:
         """Run a frozen program."""
@@ -214,7 +234,7 @@ class Team:
             if os.getpid() != self._process:  # a fork has no threads but the one that forked
                 self.close.detach()
                 self._start()
-            self._job[:] = self._sync_at, word(records), len(records), self._size
+            self._job[:] = self._sync_at, word(records), len(records), self.threads
             self._launch(self._job_at, 0, 0)
 
 

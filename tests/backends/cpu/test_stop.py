@@ -59,30 +59,30 @@ class Gate:
         return thread
 
 
-def program(gate: Gate, records: int) -> Program:
+def program(team: Team, gate: Gate, records: int) -> Program:
     made = Program()
     for _ in range(records):
         made.add(gated, gate.arguments, ITEMS, 1)
-    return made.freeze(COMPILER)
+    return made.freeze(team)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_a_stopped_program_ends_with_the_chunks_that_were_taken(threads: int) -> None:
     team, gate = Team(COMPILER, threads), Gate()
-    made = program(gate, records=3)
+    made = program(team, gate, records=3)
     other = gate.meanwhile(made.stop)
     team.run(made)
     other.join()
     assert 1 <= gate.seen.sum() <= threads
     again = Gate(open_=True)
-    team.run(program(again, records=3))  # the team is as it was
+    team.run(program(team, again, records=3))  # the team is as it was
     assert (again.seen == 3).all()
     team.close()
 
 
 def test_a_program_stopped_before_it_is_run_does_nothing() -> None:
     team, gate = Team(COMPILER, 2), Gate(open_=True)
-    made = program(gate, records=2)
+    made = program(team, gate, records=2)
     made.stop()
     team.run(made)
     assert gate.seen.sum() == 0

@@ -47,7 +47,7 @@ def run(team: Team, *calls: tuple[Any, list[Any], int, int]) -> None:
     program = Program()
     for call in calls:
         program.add(*call)
-    team.run(program.freeze(COMPILER))
+    team.run(program.freeze(team))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])
@@ -66,7 +66,7 @@ def test_a_record_begins_when_the_one_before_is_done() -> None:
     program = Program()
     for _ in range(10):
         program.add(doubled, [y, 3], 64, 1)
-    program.freeze(COMPILER)
+    program.freeze(team)
     for _ in range(50):
         y[:] = 1
         team.run(program)
