@@ -1,13 +1,13 @@
 """The CPU backend: kernels over weights as they lie in the mapped file, run by a team of threads.
 
+Several threads may compute on one backend: each records and keeps for itself, and the team runs one program at a time.
 What has no kernel yet falls back to the reference that it inherits; `lacking` says what that is.
 """
 
-import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial, wraps
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,9 +33,10 @@ from eardrop.backends.cpu.team import Program, Team, word
 from eardrop.backends.cpu.types import F32
 from eardrop.backends.cpu.unpack import UNPACKINGS
 from eardrop.backends.numpy import NumpyBackend
+from eardrop.cores import usable_cores
 from eardrop.errors import OptionError
 from eardrop.gguf import BlockFormat, GgufTensor
-from eardrop.knobs import JIT, THREADS
+from eardrop.knobs import JIT
 from eardrop.ops import OPS, Arithmetic, outputs
 from eardrop.ops.work import heed, stoppable
 
@@ -77,6 +78,14 @@ class Recording:
         return run
 
 
+class _Own(threading.local):
+    """What each thread that computes has for itself: engines share a backend."""
+
+    def __init__(self, products: Callable[[], Products]) -> None:
+        self.recording: Recording | None = None
+        self.products = products()
+
+
 class CpuBackend(NumpyBackend):
     """Kernels of this package; arrays are NumPy's, weights stay in their file."""
 
@@ -87,11 +96,10 @@ class CpuBackend(NumpyBackend):
         self._compiler = Compiler(self.target)
         self.threads = threads or usable_cores()
         self._team = Team(self._compiler, self.threads)
-        self._recording: Recording | None = None
         in_bf16 = precision == "bf16"
         if in_bf16 and not self.target.has("dot_bf16"):
             raise OptionError(f"precision bf16 needs AVX-512 with BF16, {self.target.name} has none: leave it out")
-        self._products = Products(self._run, self.target, self.threads, in_bf16)
+        self._own = _Own(partial(Products, self._run, self.target, self.threads, in_bf16))
         for name in self.lacking:
             setattr(self, name, self._falling_back(OPS[name].reference))
 
@@ -104,7 +112,7 @@ class CpuBackend(NumpyBackend):
         """Blocks are multiplied in bytes, plain numbers in float32 or as was asked for."""
         if format_.name in UNPACKINGS:
             return Arithmetic.INT8
-        return Arithmetic.BFLOAT16 if self._products.in_bf16 else Arithmetic.FLOAT32
+        return Arithmetic.BFLOAT16 if self._own.products.in_bf16 else Arithmetic.FLOAT32
 
     def weight(self, tensor: GgufTensor) -> Any:
         """The tensor itself, where a kernel reads its format and width; else its values."""
@@ -118,7 +126,7 @@ class CpuBackend(NumpyBackend):
         """x · wᵀ + bias; up to MOST_EXACT_ROWS rows have the bits they would have alone."""
         if not isinstance(w, Matrix):
             return np.asarray(self._fall_back(NumpyBackend.linear, x, w, bias))
-        return self._products.linear(self._contiguous(x), w, bias)
+        return self._own.products.linear(self._contiguous(x), w, bias)
 
     def embed(self, ids: Ints, w: Any) -> Floats:
         """Rows of the weight, expanded."""
@@ -213,19 +221,19 @@ class CpuBackend(NumpyBackend):
 
     def write(self, x: npt.NDArray[Any], values: npt.ArrayLike) -> None:
         """Overwrite in place."""
-        self._products.forget()
+        self._own.products.forget()
         x[...] = values
 
     def capture(self, step: Callable[..., Any], *slots: npt.NDArray[Any]) -> Callable[[], Any]:
         """Run once and record: kernels become programs, references calls between them."""
-        self._recording = Recording(self._team)
-        self._products.forget()
+        self._own.recording = Recording(self._team)
+        self._own.products.forget()
         try:
             result = step(*slots)
-            replay = self._recording.replay()
+            replay = self._own.recording.replay()
         finally:
-            self._recording = None
-            self._products.forget()
+            self._own.recording = None
+            self._own.products.forget()
 
         def again() -> Any:
             replay()
@@ -243,8 +251,8 @@ class CpuBackend(NumpyBackend):
         once.add(kernel, arguments, items, chunk)
         with stoppable(once.freeze(self._team).stop):
             self._team.run(once)
-        if self._recording:
-            self._recording.program().add(kernel, arguments, items, chunk)
+        if self._own.recording:
+            self._own.recording.program().add(kernel, arguments, items, chunk)
 
     def _falling_back(self, reference: Callable[..., Any]) -> Callable[..., Any]:
         """The reference as an operation of this backend, with its signature."""
@@ -258,12 +266,12 @@ class CpuBackend(NumpyBackend):
     def _fall_back(self, reference: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """The reference, recorded too while a step is captured."""
         result = reference(*args, **kwargs)
-        if self._recording:
-            self._recording.call(partial(reference, *args, **kwargs), outputs(result))
+        if self._own.recording:
+            self._own.recording.call(partial(reference, *args, **kwargs), outputs(result))
         return result
 
     def _contiguous(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        assert x.flags.c_contiguous or not self._recording, "a captured step reads rows that lie together"
+        assert x.flags.c_contiguous or not self._own.recording, "a captured step reads rows that lie together"
         return np.ascontiguousarray(x)
 
 
@@ -271,30 +279,3 @@ def _interpreted(kernel: Kernel, arguments: Sequence[Any], items: int, target: T
     """A kernel as plain Python; what it gives lies in its arguments."""
     kernel.interpret([word(argument) for argument in arguments], 0, items, target)
     return ()
-
-
-def usable_cores() -> int:
-    """Threads to run: as EARDROP_THREADS says, else the physical cores that this process may use."""
-    if THREADS.level():
-        return THREADS.level()
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    cores = {_siblings(cpu) for cpu in usable}
-    return max(1, min(len(cores), _quota()))
-
-
-def _siblings(cpu: int) -> str:
-    """The processors that share a core with this one, as the system lists them."""
-    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except OSError:
-        return str(cpu)
-
-
-def _quota() -> int:
-    """Cores that the control group allows."""
-    try:
-        allowed, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return 1_000_000 if allowed == "max" else max(1, int(allowed) // int(period))
-    except (OSError, ValueError):
-        return 1_000_000
