@@ -2,9 +2,10 @@
 
     python llama_cpp_python.py -m TEXT --mmproj PROJECTOR --audio FILE -sys TEXT -p TEXT --temp 0 -n N -t N -c N
 
-The flags are llama-mtmd-cli's. The text goes to standard output, and what each stage took, in seconds, to standard
-error as one line of JSON. Text model, sampling and steps are those of its class `Llama`, as its users write it. The
-recording goes through its bindings of libmtmd: its chat handlers refuse a projector that has no eyes.
+The flags are llama-mtmd-cli's, and so are the prompt's tokens. The text goes to standard output, and what each stage
+took, in seconds, to standard error as one line of JSON. Text model, sampling and steps are those of its class `Llama`,
+as its users write it. The recording goes through its bindings of libmtmd: its chat handlers refuse a projector that has
+no eyes.
 """
 
 import argparse
@@ -68,38 +69,54 @@ def _made(found: Any, what: str) -> Any:
 
 def _absorb(model: Any, projector: Any, wishes: argparse.Namespace, spent: dict[str, float]) -> None:
     """The prompt, part by part; the seconds are added to `spent`."""
-    chunks = _chunks(model, projector, wishes)
-    for index in range(mtmd_cpp.mtmd_input_chunks_size(chunks)):
-        chunk = mtmd_cpp.mtmd_input_chunks_get(chunks, index)
-        if mtmd_cpp.mtmd_input_chunk_get_type(chunk) == mtmd_cpp.MTMD_INPUT_CHUNK_TYPE_TEXT:
-            count = ctypes.c_size_t()
-            tokens = mtmd_cpp.mtmd_input_chunk_get_tokens_text(chunk, ctypes.byref(count))
-            _timed(spent, "prefill", model.eval, tokens[: count.value])
-        else:
-            _timed(spent, "encoder", mtmd_cpp.mtmd_encode_chunk, projector, chunk)
-            _timed(spent, "prefill", _hear, model, projector, chunk)
-    mtmd_cpp.mtmd_input_chunks_free(chunks)
+    system, user = _turns(model, wishes)
+    for text, recordings in ((system, []), (user, [wishes.audio])):
+        chunks = _chunks(projector, text, recordings)
+        for index in range(mtmd_cpp.mtmd_input_chunks_size(chunks)):
+            chunk = mtmd_cpp.mtmd_input_chunks_get(chunks, index)
+            if mtmd_cpp.mtmd_input_chunk_get_type(chunk) == mtmd_cpp.MTMD_INPUT_CHUNK_TYPE_TEXT:
+                _timed(spent, "prefill", model.eval, _tokens(chunk))
+            else:
+                _timed(spent, "encoder", mtmd_cpp.mtmd_encode_chunk, projector, chunk)
+                _timed(spent, "prefill", _hear, model, projector, chunk)
+        mtmd_cpp.mtmd_input_chunks_free(chunks)
 
 
-def _chunks(model: Any, projector: Any, wishes: argparse.Namespace) -> Any:
-    """The prompt as libmtmd's parts: tokens, mel frames, tokens."""
-    recording = _made(mtmd_cpp.mtmd_helper_bitmap_init_from_file(projector, wishes.audio.encode(), False), wishes.audio)
-    text = _prompt(model, wishes).encode()
-    given = mtmd_cpp.mtmd_input_text(text=text, text_len=len(text), add_special=True, parse_special=True)
-    chunks = mtmd_cpp.mtmd_input_chunks_init()
-    recordings = (mtmd_cpp.mtmd_bitmap_p_ctypes * 1)(recording)
-    if mtmd_cpp.mtmd_tokenize(projector, chunks, ctypes.byref(given), recordings, 1):
+def _turns(model: Any, wishes: argparse.Namespace) -> tuple[str, str]:
+    """The system's turn and the rest, by the model's own template, but for the first token, which libmtmd adds.
+
+    As llama-mtmd-cli has them: apart, and a newline before the user's.
+    """
+    start, end = (model.detokenize([token], special=True).decode() for token in (model.token_bos(), model.token_eos()))
+    turns = [{"role": "system", "content": wishes.system}, {"role": "user", "content": wishes.prompt}]
+    template = model.metadata["tokenizer.chat_template"]
+    first, both = (
+        str(Jinja2ChatFormatter(template, end, start, add_generation_prompt=whole)(messages=said).prompt)
+        for said, whole in ((turns[:1], False), (turns, True))
+    )
+    return first.removeprefix(start), "\n" + both.removeprefix(first)
+
+
+def _chunks(projector: Any, text: str, recordings: list[str]) -> Any:
+    """A turn as libmtmd's parts: tokens, mel frames, tokens."""
+    heard = [
+        _made(mtmd_cpp.mtmd_helper_bitmap_init_from_file(projector, path.encode(), False), path) for path in recordings
+    ]
+    said = text.encode()
+    given = mtmd_cpp.mtmd_input_text(text=said, text_len=len(said), add_special=not heard, parse_special=True)
+    chunks, table = mtmd_cpp.mtmd_input_chunks_init(), (mtmd_cpp.mtmd_bitmap_p_ctypes * len(heard))(*heard)
+    if mtmd_cpp.mtmd_tokenize(projector, chunks, ctypes.byref(given), table, len(heard)):
         sys.exit("libmtmd refuses the prompt")
-    mtmd_cpp.mtmd_bitmap_free(recording)
+    for recording in heard:
+        mtmd_cpp.mtmd_bitmap_free(recording)
     return chunks
 
 
-def _prompt(model: Any, wishes: argparse.Namespace) -> str:
-    """The turns as the model's own template has them, but for the first token, which libmtmd adds."""
-    start, end = (model.detokenize([token], special=True).decode() for token in (model.token_bos(), model.token_eos()))
-    template = Jinja2ChatFormatter(model.metadata["tokenizer.chat_template"], eos_token=end, bos_token=start)
-    turns = [{"role": "system", "content": wishes.system}, {"role": "user", "content": wishes.prompt}]
-    return str(template(messages=turns).prompt).removeprefix(start)
+def _tokens(chunk: Any) -> list[int]:
+    """Of a part that is text."""
+    count = ctypes.c_size_t()
+    tokens = mtmd_cpp.mtmd_input_chunk_get_tokens_text(chunk, ctypes.byref(count))
+    return list(tokens[: count.value])
 
 
 def _timed(spent: dict[str, float], stage: str, work: Callable[..., int | None], *arguments: Any) -> None:

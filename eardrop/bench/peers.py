@@ -132,7 +132,7 @@ def find(name: str) -> Path:
     found = shutil.which(name)
     if found is None:
         raise OptionError(
-            f"{printable(name)}: no program of that name or path can be run; give --against the path of {PROGRAM}, or"
+            f"{printable(name)!r}: no program of that name or path can be run; give --against the path of {PROGRAM}, or"
             f" of a Python that has {PACKAGE}"
         )
     return Path(found)

@@ -166,9 +166,10 @@ def llama_vocab_is_eog(vocab, token): return token == 7
     "llama_chat_format.py": """
 from types import SimpleNamespace
 class Jinja2ChatFormatter:
-    def __init__(self, template, *, eos_token, bos_token): self.start = bos_token
+    def __init__(self, template, end, start, add_generation_prompt): self.given = start, add_generation_prompt
     def __call__(self, messages):
-        return SimpleNamespace(prompt=self.start + "/".join(turn["role"] + ":" + turn["content"] for turn in messages))
+        turns = "".join(turn["role"] + ":" + turn["content"] + "/" for turn in messages)
+        return SimpleNamespace(prompt=self.given[0] + turns + "answer:" * self.given[1])
 """,
     "mtmd_cpp.py": """
 from ctypes import Structure, c_bool, c_char_p, c_int, c_size_t, c_void_p as mtmd_bitmap_p_ctypes
@@ -179,9 +180,11 @@ class mtmd_input_text(Structure):
 def mtmd_context_params_default(): return SimpleNamespace()
 def mtmd_init_from_file(path, model, parameters): return None if b"deaf" in path else 4
 def mtmd_helper_bitmap_init_from_file(context, path, placeholder): return 5
-def mtmd_input_chunks_init(): return [0, 2, 0]
+def mtmd_input_chunks_init(): return []
 def mtmd_tokenize(context, chunks, text, bitmaps, count):
-    return text._obj.text != b"system:Perform ASR./user:<__media__>" or bitmaps[0] != 5
+    chunks += [2, 0] if count else [0]
+    expected = {0: b"system:Perform ASR./", 1: b"\\n" + b"user:<__media__>/answer:"}[count]
+    return text._obj.text != expected or text._obj.add_special == (count > 0) or [*bitmaps] != [5] * count
 def mtmd_bitmap_free(bitmap): pass
 def mtmd_input_chunks_size(chunks): return len(chunks)
 def mtmd_input_chunks_get(chunks, index): return chunks[index]
@@ -273,5 +276,5 @@ def test_the_encoder_is_that_of_the_last_clip(llama: peers.Llama) -> None:
 
 
 def test_a_folder_without_the_programs_is_told(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="llama-mtmd-cli: no program"):
+    with pytest.raises(OptionError, match="llama-mtmd-cli': no program"):
         peers.Llama(tmp_path, 2)
