@@ -223,10 +223,10 @@ def streams(course: Course, mix: str) -> Iterator[Turn]:
 @contextmanager
 def whole(course: Course, mix: str) -> Iterator[Turn]:
     """Whole processes, from birth to end."""
-    question = course.question(course.text(mix), 4.9, 20)
+    question, program = course.question(course.text(mix), 4.9, 20), peers.mtmd_cli(course.llama.program)
 
     def turn() -> dict[str, float]:
-        a, b = peers.ours(question), peers.theirs(course.llama.program, question)
+        a, b = peers.ours(question), peers.theirs(program, question)
         peaks = {"our memory": float(a.peak_bytes or 0), "their memory": float(b.peak_bytes or 0)}
         return {"ours": a.seconds, "theirs": b.seconds, **peaks}
 

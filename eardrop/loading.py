@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 
 from eardrop.architecture import LFM2_AUDIO
 from eardrop.backends import choose
 from eardrop.engine import Engine, Model
 from eardrop.errors import ModelFileError
 from eardrop.gguf import GgufFile, open_gguf
-from eardrop.hub import find_projector, is_bundled, locate
+from eardrop.hub import fetch, find_projector, is_bundled, locate
 from eardrop.model.kinds import Kind, require
 from eardrop.model.shape import DecoderShape, EncoderShape, decoder_shape, encoder_shape
 from eardrop.model.weights import load_decoder, load_encoder
@@ -29,6 +30,7 @@ def load(
     kv: str | None = None,
     streams: int = 8,
     progress: Callable[[float], None] = lambda share: None,
+    fetching: Callable[[int, int], None] = lambda here, of: None,
 ) -> Recognizer:
     """A recogniser from a pair of GGUF files.
 
@@ -43,12 +45,13 @@ def load(
     kv         type of the cached keys and values; None is the backend's own
     streams    texts that are decoded at once
     progress   told the share of the tensors that are loaded, 0 to 1
+    fetching   told the bytes that are here and those of both files, while a name is fetched
 
     Raises ModelFileError for files that are missing, damaged, or not what they should be, FetchError for a name that
     can't be fetched.
     """
     chosen = choose(backend, threads=threads, precision=precision)
-    return Recognizer(Engine(load_model(model, projector, chosen, progress), streams=streams, kv=kv))
+    return Recognizer(Engine(load_model(model, projector, chosen, progress, fetching), streams=streams, kv=kv))
 
 
 def load_model(
@@ -56,17 +59,20 @@ def load_model(
     projector: str | os.PathLike[str] | None,
     backend: Backend,
     progress: Callable[[float], None] = lambda share: None,
+    fetching: Callable[[int, int], None] = lambda here, of: None,
 ) -> Model:
     """The weights and tokenizer of a pair, on a backend."""
     with stage("load"):
-        return _loaded(*_opened(model, projector), backend, progress)
+        return _loaded(*_opened(model, projector, fetching), backend, progress)
 
 
 def _opened(
-    model: str | os.PathLike[str] | None, projector: str | os.PathLike[str] | None
+    model: str | os.PathLike[str] | None,
+    projector: str | os.PathLike[str] | None,
+    fetching: Callable[[int, int], None],
 ) -> tuple[GgufFile, GgufFile]:
     """The pair, each file what it should be; of what is no model at all no projector is looked for."""
-    files = locate(model, projector)
+    files = locate(model, projector, fetched=partial(fetch, told=fetching))
     text = open_gguf(files.text)
     require(text, Kind.TEXT)
     audio = open_gguf(find_projector(text.path, files.projector))

@@ -71,11 +71,11 @@ def _pause(draw: Draw) -> int:
 
 def _paced(samples: NDArray[np.int16], pace: float) -> Signal:
     """Faster and higher, or slower and lower."""
-    signal = samples.astype(np.float32) / 32768
+    signal = samples.astype(np.float32) / np.float32(32768)
     if pace == 1.0:
         return signal
     places = np.arange(0, len(signal) - 1, pace)
-    return np.interp(places, np.arange(len(signal)), signal).astype(np.float32)
+    return np.asarray(np.interp(places, np.arange(len(signal)), signal), np.float32)
 
 
 def _worsened(signal: Signal, draw: Draw) -> Signal:
@@ -88,7 +88,7 @@ def _worsened(signal: Signal, draw: Draw) -> Signal:
     if draw.random() < 0.6:
         signal = signal + _noise(len(signal), draw) * np.float32(loudness * 10 ** (-draw.uniform(3, 40) / 20))
     level = 10 ** draw.uniform(-2, -0.3) / (float(np.abs(signal).max()) + 1e-8)
-    return np.clip(signal * np.float32(level * (1 if draw.random() < 0.95 else 3)), -1, 1)
+    return np.asarray(np.clip(signal * np.float32(level * (1 if draw.random() < 0.95 else 3)), -1, 1))
 
 
 def _room(n: int, draw: Draw) -> NDArray[np.complex64] | float:
@@ -100,7 +100,7 @@ def _room(n: int, draw: Draw) -> NDArray[np.complex64] | float:
     tail *= np.exp(-np.arange(len(tail), dtype=np.float32) / decay)
     tail *= draw.uniform(0.05, 0.7) / np.float32(np.sqrt(np.sum(tail**2)))
     tail[0] = 1.0
-    return np.fft.rfft(tail, n)
+    return np.asarray(np.fft.rfft(tail, n), np.complex64)
 
 
 def _colour(n: int, draw: Draw) -> Signal:
@@ -112,7 +112,7 @@ def _colour(n: int, draw: Draw) -> Signal:
         gain *= hertz < draw.uniform(3200, 7000)
     if draw.random() < 0.25:
         gain *= hertz > draw.uniform(60, 300)
-    return gain.astype(np.float32)
+    return np.asarray(gain, np.float32)
 
 
 # Sounds without speech, of about unit loudness
@@ -134,7 +134,7 @@ def bank(number: int) -> Signal:
 def sound(maker: Callable[[Draw], NDArray[np.float64]], draw: Draw) -> Signal:
     """One sound of unit loudness."""
     made = maker(draw)
-    return (made / (np.sqrt(np.mean(made**2)) + 1e-12)).astype(np.float32)
+    return np.asarray(made / (np.sqrt(np.mean(made**2)) + 1e-12), np.float32)
 
 
 _N = SAMPLE_RATE * NOISE_SECONDS

@@ -38,10 +38,14 @@ def export(folder: Path, target: Path, *, form: str = "F16", mean: bool = True) 
     return convert(target / "published", target, form=form, name=NAME, force=True)
 
 
-def publish(model: Lfm2Audio, merges: list[str], folder: Path) -> None:
-    """The published layout: config.json, model.safetensors, tokenizer.json and its companions."""
+def publish(model: Lfm2Audio, merges: list[str], folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
+    """The published layout: config.json, model.safetensors, tokenizer.json and its companions.
+
+    dtype  of the weights; the published models' are bfloat16
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(_tensors(model), folder / "model.safetensors", metadata={"format": "pt"})
+    tensors = {name: value.to(dtype) if value.is_floating_point() else value for name, value in _tensors(model).items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "tokenizer.json").write_text(_tokenizer(merges), encoding="utf-8")
     (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
     named = {"bos_token": CONTROL[BOS], "eos_token": CONTROL[EOS], "pad_token": CONTROL[PAD]}

@@ -139,15 +139,15 @@ class Run:
             self._average(self.plan.average**10)
         return {name: loss.item() for name, loss in losses.items()} | {"norm": norm.item()}
 
-    @torch.no_grad()
     def _average(self, kept: float) -> None:
         """Move the running mean; at first it follows faster, so that the first weights are soon forgotten."""
         kept = min(kept, self.step / (self.step + 100))
-        for name, value in self.model.state_dict().items():
-            if value.is_floating_point():
-                self.mean[name].lerp_(value, 1 - kept)
-            else:
-                self.mean[name].copy_(value)
+        with torch.no_grad():
+            for name, value in self.model.state_dict().items():
+                if value.is_floating_point():
+                    self.mean[name].lerp_(value, 1 - kept)
+                else:
+                    self.mean[name].copy_(value)
 
 
 def started_cooldown(folder: Path, plan: Plan, hours: float) -> tuple[Path, Plan]:

@@ -74,7 +74,7 @@ def _quiet(kind: str, draw: np.random.Generator) -> Samples:
     if kind == "silence":
         return np.zeros(length, np.int16)
     made = sound(SOUNDS[kind], draw)[:length]
-    return (made / np.abs(made).max() * draw.uniform(100, 20000)).astype(np.int16)
+    return np.asarray(made / np.abs(made).max() * draw.uniform(100, 20000), np.int16)
 
 
 def _write(path: Path, samples: Samples) -> None:

@@ -1,15 +1,15 @@
 """eardrop beside llama.cpp: whole processes on the same files with the same prompt, in turns, A B A B ….
 
     A   eardrop run --llama-compat, which tells its stages under EARDROP_DEBUG=1
-    B   llama-mtmd-cli --perf -lv 4, which logs its own
+    B   llama-mtmd-cli --perf -lv 4, which logs its own; or llama-cpp-python, as llama_cpp_python.py calls it
 
     time        birth to end of the process, model and recording being in the system's cache
     memory      the most it held (VmHWM), looked at every 10 ms
-    encoder     B: "mtmd batch encoding done in … ms", whole milliseconds; mel frames in neither
-    prefill     B: "prompt eval time" less the encoder's, during which its clock runs on
+    encoder     llama-mtmd-cli: "mtmd batch encoding done in … ms", whole milliseconds; mel frames in none
+    prefill     llama-mtmd-cli: "prompt eval time" less the encoder's, during which its clock runs on
     decode      tokens a second; the first token comes with the prefill and isn't among them
 
-Both run as they come, llama.cpp with its warm-up: that is what people wait for.
+All run as they come, llama.cpp with its warm-up, Python with its imports: that is what people wait for.
 
 `Llama` is llama.cpp alone, with a model in use: what its own programs measure of decode, prefill and encoder.
 """
@@ -41,7 +41,7 @@ PROMPT_ROWS = 64  # the prompt's text, generously
 ROWS_A_SECOND = 12.5  # of audio
 CONTEXT_STEP = 512
 FILE_WORDS = 6  # of a command, that name files: they come first
-PROGRAM = "llama-mtmd-cli"
+PROGRAM, PACKAGE = "llama-mtmd-cli", "llama-cpp-python"
 BENCH, BATCHED = "llama-bench", "llama-batched-bench"
 TRIES = 3  # for a log that llama-mtmd-cli cut short
 _AS_INSTALLED = {"PYTHONDONTWRITEBYTECODE": ""}  # bytecode is there: else each start would compile 100 files
@@ -80,17 +80,66 @@ FIGURES = {  # of a pair: unit, and which is better
 NAMES = {"seconds": "time", "peak_bytes": "peak memory", "encoder": "encoder", "prefill": "prefill", "decode": "decode"}
 
 
+@dataclass(frozen=True)
+class Peer:
+    """What eardrop is measured beside.
+
+    command  before what both are told, and more behind it
+    said     understands its log
+    """
+
+    name: str
+    build: str
+    command: tuple[str, ...]
+    more: tuple[str, ...]
+    said: Callable[[str], dict[str, Any]]
+
+    def told(self, question: Question) -> list[str]:
+        """Its words."""
+        return [*_words(question), *self.more]
+
+
+def peer(name: str) -> Peer:
+    """What a name or path means: llama-mtmd-cli, or llama-cpp-python, of this Python or of the one that is named."""
+    if name == PACKAGE:
+        return _package(Path(sys.executable))
+    program = find(name)
+    return _package(program) if re.fullmatch(r"python[\d.]*(\.exe)?", program.name) else mtmd_cli(program)
+
+
+def mtmd_cli(program: Path) -> Peer:
+    """llama.cpp's own program."""
+    return Peer(program.name, _build(program), (str(program),), ("--perf", "-lv", "4"), _said_by_llama)
+
+
+_VERSION = "import llama_cpp, llama_cpp.mtmd_cpp; print(llama_cpp.__version__)"
+
+
+def _package(python: Path) -> Peer:
+    """The package of this Python."""
+    done = subprocess.run([python, "-c", _VERSION], capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        raise OptionError(
+            f"{printable(str(python))} has no {PACKAGE} ({printable(last[0], most=200)}); {printable(str(python))}"
+            f" -m pip install {PACKAGE} compiles it, or name with --against a Python that has it"
+        )
+    script = Path(__file__).with_name("llama_cpp_python.py")
+    return Peer(PACKAGE, done.stdout.strip(), (str(python), str(script)), (), _said_by_package)
+
+
 def find(name: str) -> Path:
     """The program, by its path or its name on PATH."""
     found = shutil.which(name)
     if found is None:
         raise OptionError(
-            f"{printable(name)}: no program of that name or path can be run; give --against the path of {PROGRAM}"
+            f"{printable(name)!r}: no program of that name or path can be run; give --against the path of {PROGRAM}, or"
+            f" of a Python that has {PACKAGE}"
         )
     return Path(found)
 
 
-def against(program: Path, question: Question, told: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+def against(peer: Peer, question: Question, told: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
     """Both, in turns, after one pair that isn't counted; what the report says of it."""
     if question.runs < LEAST_PAIRS:
         raise OptionError(f"runs is {question.runs}, and beside another program at least {LEAST_PAIRS} are needed")
@@ -99,12 +148,12 @@ def against(program: Path, question: Question, told: Callable[[str], None] = lam
     pairs: list[tuple[Process, Process]] = []
     for turn in range(question.runs + 1):
         told(f"pair {turn} of {question.runs}" if turn else "a pair to warm up")
-        pairs.append((ours(question), theirs(program, question)))
+        pairs.append((ours(question), theirs(peer, question)))
     a, b = zip(*pairs[1:], strict=True)
     return {
-        "program": program.name,
-        "build": _build(program),
-        "flags": _their_words(question)[FILE_WORDS:],
+        "program": peer.name,
+        "build": peer.build,
+        "flags": peer.told(question)[FILE_WORDS:],
         "pairs": question.runs,
         "tokens": [next((run.tokens for run in runs if run.tokens), None) for runs in (a, b)],
         "texts": [a[0].text, b[0].text],
@@ -119,13 +168,9 @@ def ours(question: Question, environment: Mapping[str, str] = MappingProxyType({
     return _process([sys.executable, "-m", "eardrop", "run", *words], _said_by_us, environment)
 
 
-def theirs(program: Path, question: Question) -> Process:
+def theirs(peer: Peer, question: Question) -> Process:
     """One process of llama.cpp."""
-    return _process([str(program), *_their_words(question)], _said_by_llama)
-
-
-def _their_words(question: Question) -> list[str]:
-    return [*_words(question), "--perf", "-lv", "4"]
+    return _process([*peer.command, *peer.told(question)], peer.said)
 
 
 def _words(question: Question) -> list[str]:
@@ -256,6 +301,12 @@ def _said_by_llama(log: str) -> dict[str, Any]:
         "decode": int(steps[2]) / seconds if steps and seconds else None,
         "tokens": int(steps[2]) + 1 if steps else None,
     }
+
+
+def _said_by_package(log: str) -> dict[str, Any]:
+    """The line of JSON that llama_cpp_python.py ends with."""
+    lines = [line for line in log.splitlines() if line.startswith("{")]
+    return dict(json.loads(lines[-1])) if lines else dict.fromkeys(("encoder", "prefill", "decode", "tokens"))
 
 
 @dataclass(frozen=True)

@@ -58,14 +58,14 @@ def main(words: Sequence[str]) -> int:
 
 def _stages(words: Sequence[str]) -> int:
     wishes = _stages_parser().parse(words)
-    program = None if wishes.against is None else peers.find(wishes.against)
+    peer = None if wishes.against is None else peers.peer(wishes.against)
     picture = None if wishes.plot is None else Path(wishes.plot)
     if picture is not None:
         plot.check(picture)
     question, told, load = _question(wishes), Voice(NOTES).note, machine.load()
     if load is not None and load > QUIET:
         Voice(NOTES).warn(f"the load is {load:.1f}: other programs run here, and the figures will say so")
-    beside = None if program is None else peers.against(program, question, told)  # while this process is small
+    beside = None if peer is None else peers.against(peer, question, told)  # while this process is small
     report = review(question, told=told, operations=wishes.ops or picture is not None)
     report |= {"against": beside, "load": load}
     if picture is not None:
@@ -88,7 +88,8 @@ def _stages_parser() -> Parser:
     _add_question(parser)
     parser.add_argument(
         "--against", metavar="PATH", nargs="?", const=peers.PROGRAM,
-        help=f"measure this {peers.PROGRAM}, too, in turns; without a path the one that is installed",
+        help=f"measure llama.cpp, too, in turns: a {peers.PROGRAM}, {peers.PACKAGE}, or a Python that has it (default:"
+        f" the {peers.PROGRAM} that is installed)",
     )  # fmt: skip
     parser.add_argument("--ops", action="store_true", help="time every operation, too")
     parser.add_argument("--plot", metavar="FILE.png|svg", help="draw stages and operations")

@@ -29,7 +29,7 @@ COMMANDS = {
     "models": Command("eardrop.cli.models", "list, fetch, use and remove models"),
     "verify": Command("eardrop.cli.verify", "prove an installation against published values of the real model"),
     "eval": Command("eardrop.cli.eval", "word error rates over recordings with known texts, and of two runs"),
-    "bench": Command("eardrop.cli.bench", "measure stages and operations here, beside llama.cpp too"),
+    "bench": Command("eardrop.cli.bench", "measure stages and operations here, beside llama.cpp too, and what changed"),
 }
 
 INTERRUPTED = 130  # Ctrl-C: 128 and the signal's number, as shells have it

@@ -20,7 +20,7 @@ def find_text(model: str | os.PathLike[str]) -> Path:
     models = _models(text)
     if not models:
         raise OptionError(f"the folder {printable(str(text))} holds no text model (….gguf); name another, or the file")
-    return _only(models, f"{printable(str(text))} holds", "text models", "-m")
+    return _only(models, f"{printable(str(text))} holds", "text models", "give one of them, not the folder")
 
 
 def find_projector(text: Path, projector: str | os.PathLike[str] | None = None) -> Path:
@@ -36,7 +36,7 @@ def find_projector(text: Path, projector: str | os.PathLike[str] | None = None) 
     for folder in (text.parent, text.parent.resolve().parent):  # resolved: "." has no folder above, by its name
         candidates = _closest(text, [path for path in _files(folder) if is_projector(path.name)])
         if candidates:
-            return _only(candidates, f"beside {printable(text.name)} are", "projectors", "--mmproj")
+            return _only(candidates, f"beside {printable(text.name)} are", "projectors", "name one with --mmproj")
     name = printable(text.name)
     raise ModelFileError(f"no projector (mmproj-….gguf) lies beside {name} or a folder above; give it with --mmproj")
 
@@ -66,8 +66,8 @@ def _closest(text: Path, projectors: list[Path]) -> list[Path]:
     return [path for path in same if parts(path.name)[1] == weights] or same
 
 
-def _only(paths: list[Path], where: str, what: str, flag: str) -> Path:
+def _only(paths: list[Path], where: str, what: str, do: str) -> Path:
     if len(paths) == 1:
         return paths[0]
     names = ", ".join(printable(path.name) for path in paths)
-    raise OptionError(f"{where} {len(paths)} {what} ({names}); name one with {flag}")
+    raise OptionError(f"{where} {len(paths)} {what} ({names}); {do}")

@@ -97,9 +97,13 @@ def take(plan: Plan, told: Callable[[int], None] = lambda got: None) -> Files:
     return plan.files_here()
 
 
-def fetch(name: HubName) -> Files:
-    """The pair of this name, asked for and taken without a word."""
-    return take(ask(name))
+def fetch(name: HubName, told: Callable[[int, int], None] = lambda here, of: None) -> Files:
+    """The pair of this name, asked for and taken.
+
+    told  given the bytes that are here so far, and those of both files
+    """
+    plan = ask(name)
+    return take(plan, lambda here: told(here, plan.bytes))
 
 
 def _add(told: Callable[[int], None], before: int, got: int) -> None:

@@ -95,11 +95,12 @@ def attention_cases(rng: "np.random.Generator") -> Iterator[Case]:
 
 def attention_weights_cases(rng: "np.random.Generator") -> Iterator[Case]:
     """As `attention`; ranges that are empty, inside, and past what a stream holds."""
-    for label, arguments in _streams(rng, np.float32):
-        kept = {name: arguments[name] for name in ("q", "keys", "offsets", "slots", "starts")}
-        heads = np.array(sorted({0, arguments["q"].shape[1] - 1}), np.int32)
-        rows = np.array([(0, 1), (2, 9), (4, 4)][: len(arguments["slots"])], np.int32)
-        yield Case(label, {**kept, "heads": heads, "rows": rows})
+    for dtype in (np.float32, np.float16):
+        for label, arguments in _streams(rng, dtype):
+            kept = {name: arguments[name] for name in ("q", "keys", "offsets", "slots", "starts")}
+            heads = np.array(sorted({0, arguments["q"].shape[1] - 1}), np.int32)
+            rows = np.array([(0, 1), (2, 90), (4, 4)][: len(arguments["slots"])], np.int32)
+            yield Case(label, {**kept, "heads": heads, "rows": rows})
 
 
 def attention_cost(

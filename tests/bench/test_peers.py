@@ -1,7 +1,8 @@
-"""llama-mtmd-cli is a script here, which logs what the real one was seen to log."""
+"""llama-mtmd-cli is a script here, which logs what the real one was seen to log; llama_cpp a package of a few names."""
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,7 @@ def test_both_run_in_turns_on_the_same_question(monkeypatch, question: Question,
         return ours[0]
 
     monkeypatch.setattr(peers, "_process", short)
-    found = peers.against(program, question)
+    found = peers.against(peers.peer(str(program)), question)
     python = Path(sys.executable).name
     assert turns == [python, "llama-mtmd-cli"] * (peers.LEAST_PAIRS + 1)
     assert found["tokens"] == [4, 8]
@@ -115,7 +116,7 @@ def test_too_few_pairs_are_not_measured() -> None:
 
 def test_fewer_than_five_pairs_are_refused(question: Question, program: Path) -> None:
     with pytest.raises(OptionError, match="at least 5"):
-        peers.against(program, Question(TEXT, PROJECTOR, question.audio, runs=4))
+        peers.against(peers.mtmd_cli(program), Question(TEXT, PROJECTOR, question.audio, runs=4))
 
 
 def test_a_program_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
@@ -143,6 +144,99 @@ def test_memory_is_the_processs_own(tmp_path: Path) -> None:
 def test_the_version_is_read_from_either_stream(program: Path) -> None:
     assert subprocess.run([program, "--version"], capture_output=True, check=False).stderr
     assert peers._build(program) == "version: 7 (abc)"
+
+
+PACKAGE = {
+    "__init__.py": """
+__version__ = "0.3.36"
+class Llama:
+    n_batch, n_tokens, ctx, model, metadata = 512, 0, 1, 2, {"tokenizer.chat_template": "{{ messages }}"}
+    def __init__(self, path, **wishes): self.says, self.held = iter([5, 6, 7, 9, 9]), []
+    def token_bos(self): return 1
+    def token_eos(self): return 7
+    def sample(self, *, temp): return next(self.says)
+    def eval(self, tokens): self.held += tokens; self.n_tokens += len(tokens)
+    def detokenize(self, tokens, special=False): return b"".join(b"<%d>" % token for token in tokens)
+""",
+    "llama_cpp.py": """
+from ctypes import c_int as llama_pos, c_int as llama_seq_id
+def llama_model_get_vocab(model): return 3
+def llama_vocab_is_eog(vocab, token): return token == 7
+""",
+    "llama_chat_format.py": """
+from types import SimpleNamespace
+class Jinja2ChatFormatter:
+    def __init__(self, template, end, start, add_generation_prompt): self.given = start, add_generation_prompt
+    def __call__(self, messages):
+        turns = "".join(turn["role"] + ":" + turn["content"] + "/" for turn in messages)
+        return SimpleNamespace(prompt=self.given[0] + turns + "answer:" * self.given[1])
+""",
+    "mtmd_cpp.py": """
+from ctypes import Structure, c_bool, c_char_p, c_int, c_size_t, c_void_p as mtmd_bitmap_p_ctypes
+from types import SimpleNamespace
+MTMD_INPUT_CHUNK_TYPE_TEXT = 0
+class mtmd_input_text(Structure):
+    _fields_ = [("text", c_char_p), ("text_len", c_size_t), ("add_special", c_bool), ("parse_special", c_bool)]
+def mtmd_context_params_default(): return SimpleNamespace()
+def mtmd_init_from_file(path, model, parameters): return None if b"deaf" in path else 4
+def mtmd_helper_bitmap_init_from_file(context, path, placeholder): return 5
+def mtmd_input_chunks_init(): return []
+def mtmd_tokenize(context, chunks, text, bitmaps, count):
+    chunks += [2, 0] if count else [0]
+    expected = {0: b"system:Perform ASR./", 1: b"\\n" + b"user:<__media__>/answer:"}[count]
+    return text._obj.text != expected or text._obj.add_special == (count > 0) or [*bitmaps] != [5] * count
+def mtmd_bitmap_free(bitmap): pass
+def mtmd_input_chunks_size(chunks): return len(chunks)
+def mtmd_input_chunks_get(chunks, index): return chunks[index]
+def mtmd_input_chunk_get_type(chunk): return chunk
+def mtmd_input_chunk_get_tokens_text(chunk, count): count._obj.value = 2; return [1, 2, 3]
+def mtmd_encode_chunk(context, chunk): return 0
+def mtmd_get_output_embd(context): return 6
+def mtmd_helper_post_decode_callback(): return None
+def mtmd_helper_decode_image_chunk(context, ctx, chunk, rows, at, slot, batch, after, callback, data):
+    after._obj.value = at.value + 3
+    return at.value != 2
+def mtmd_input_chunks_free(chunks): pass
+""",
+}
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This Python, with a llama_cpp of its own."""
+    (tmp_path / "llama_cpp").mkdir()
+    for name, source in PACKAGE.items():
+        (tmp_path / "llama_cpp" / name).write_text(source)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", [peers.PACKAGE, sys.executable])
+def test_the_package_of_a_python_is_a_peer(name: str, package: Path, question: Question) -> None:
+    peer = peers.peer(name)
+    assert (peer.name, peer.build) == ("llama-cpp-python", "0.3.36")
+    assert peer.told(question)[peers.FILE_WORDS :] == peers._words(question)[peers.FILE_WORDS :]
+    done = peers.theirs(peer, question)
+    assert (done.text, done.tokens) == ("<5><6><7>", 3)  # the third ends it
+    assert None not in (done.encoder, done.prefill, done.decode)
+    assert done.seconds > done.encoder + done.prefill
+
+
+def test_an_answer_of_one_token_has_no_steps(package: Path, question: Question) -> None:
+    done = peers.theirs(peers.peer(peers.PACKAGE), replace(question, tokens=1))
+    assert (done.text, done.tokens, done.decode) == ("<5>", 1, None)
+
+
+def test_what_the_package_refuses_is_told(package: Path, question: Question) -> None:
+    with pytest.raises(EardropError, match=r"ended with 1: libmtmd refuses deaf\.gguf"):
+        peers.theirs(peers.peer(peers.PACKAGE), replace(question, projector=Path("deaf.gguf")))
+
+
+def test_a_python_without_the_package_is_told_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "llama_cpp.py").write_text("raise ImportError('libmtmd.so is missing')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(OptionError, match=r"libmtmd.so is missing\); \S+ -m pip install llama-cpp-python compiles it"):
+        peers.peer(peers.PACKAGE)
 
 
 LLAMA_BENCH = '[{"n_prompt": 0, "n_gen": 4, "avg_ts": 101.5, "samples_ts": [101.5]}]'
@@ -182,5 +276,5 @@ def test_the_encoder_is_that_of_the_last_clip(llama: peers.Llama) -> None:
 
 
 def test_a_folder_without_the_programs_is_told(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="llama-mtmd-cli: no program"):
+    with pytest.raises(OptionError, match="llama-mtmd-cli': no program"):
         peers.Llama(tmp_path, 2)

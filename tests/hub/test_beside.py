@@ -64,7 +64,7 @@ def test_a_folder_stands_for_the_pair_in_it(tmp_path: Path) -> None:
     touch(tmp_path, "m-00001-of-00002.gguf", "m-00002-of-00002.gguf", "mmproj-m.gguf", "vocoder-m.gguf")
     assert [path.name for path in find_pair(tmp_path)] == ["m-00001-of-00002.gguf", "mmproj-m.gguf"]
     touch(tmp_path, "other.gguf")
-    with pytest.raises(OptionError, match=r"2 text models.*-m"):
+    with pytest.raises(OptionError, match=r"2 text models.*give one of them"):
         find_pair(tmp_path)
 
 

@@ -1,7 +1,10 @@
 """A checkpoint, exported, computes in eardrop what it computes in torch."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ pytest.importorskip("safetensors")
 import eardrop  # noqa: E402
 from eardrop.model.decoder import embed, prefill  # noqa: E402
 from eardrop.model.state import Streams  # noqa: E402
+from eardrop.text.tokenizer import Tokenizer  # noqa: E402
 from eardrop.tools.convert import convert  # noqa: E402
 from train.augment import Clip, Span  # noqa: E402
 from train.batches import NOWHERE, collate, prompts  # noqa: E402
@@ -20,6 +24,15 @@ from train.network import Lfm2Audio, Shape  # noqa: E402
 from train.vocabulary import learn_merges, tokenizer  # noqa: E402
 
 TEXTS = ["One two three.", "It is half past four.", "Turn the light on."]
+SMALL = {"channels": 16, "encoder_layers": 1, "encoder_ffn": 96, "adapter": 64, "width": 64, "ffn": 96, "heads": 2}
+REAL = {
+    "vocabulary": 65536, "channels": 256, "encoder_layers": 17, "encoder_ffn": 2048, "adapter": 2048, "width": 2048,
+    "ffn": 8192, "heads": 32, "kv_heads": 8, "layers": "ccaccaccacacacac",
+}  # fmt: skip
+LONG = pytest.mark.skipif(
+    not os.environ.get("EARDROP_TEST_LONG"),
+    reason="minutes, 9 GB of memory and 6 GB below TMPDIR: `make test-long` runs it where torch is",
+)
 SAMPLES = [5000, 16000, 24317]  # of odd numbers of rows, so that two of three are padded
 
 
@@ -28,18 +41,22 @@ def merges() -> list[str]:
     return learn_merges(TEXTS * 3)
 
 
-@pytest.fixture(scope="module")
-def model(merges: list[str]) -> Lfm2Audio:
+def made(vocabulary: int, **sizes: Any) -> Lfm2Audio:
+    """A model in which nothing is still what it was initialised to."""
     torch.manual_seed(3)
-    size = tokenizer(merges).vocabulary_size
-    made = Lfm2Audio(Shape(size, channels=16, encoder_layers=1, encoder_ffn=96, adapter=64, width=64, ffn=96, heads=2))
-    for value in made.buffers():
+    model = Lfm2Audio(Shape(vocabulary, **sizes))
+    for value in model.buffers():
         if value.is_floating_point():
             value.uniform_(0.5, 1.5)
-    for parameter in made.parameters():
+    for parameter in model.parameters():
         if parameter.ndim == 1 or parameter.shape == (8, 64):
             parameter.data += 0.2 * torch.randn_like(parameter)
-    return made.eval()
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model(merges: list[str]) -> Lfm2Audio:
+    return made(tokenizer(merges).vocabulary_size, **SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -62,27 +79,57 @@ def clips() -> list[Clip]:
 def test_torch_and_eardrop_agree(
     model: Lfm2Audio, merges: list[str], asr: eardrop.Recognizer, clips: list[Clip], form: int
 ) -> None:
+    for name, (theirs, ours) in compared(model, merges, asr, clips, form).items():
+        np.testing.assert_allclose(ours, theirs, atol={"rows": 2e-4, "logits": 2e-3}[name])
+
+
+@pytest.mark.parametrize("sizes", [pytest.param(SMALL, id="small"), pytest.param(REAL, id="real", marks=LONG)])
+def test_what_is_published_in_bfloat16_agrees_as_it_is_converted_and_loaded_by_default(
+    merges: list[str], clips: list[Clip], sizes: dict[str, Any]
+) -> None:
+    vocabulary = sizes.get("vocabulary", tokenizer(merges).vocabulary_size)
+    model = made(**{**sizes, "vocabulary": vocabulary}).bfloat16().float()
+    with TemporaryDirectory() as held:  # what pytest keeps for later would be gigabytes
+        folder = Path(held)
+        publish(model, merges, folder / "published", dtype=torch.bfloat16)
+        text, _ = convert(folder / "published", folder)
+        with eardrop.load(text) as asr:
+            found = compared(model, merges, asr, clips, form=0)
+    for name, (theirs, ours) in found.items():
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol={"rows": 2e-3, "logits": 1e-2}[name])
+
+
+def compared(
+    model: Lfm2Audio, merges: list[str], asr: eardrop.Recognizer, clips: list[Clip], form: int
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Encoder rows of all clips, and logits of all answers: torch's, and eardrop's."""
     tok = tokenizer(merges)
     before, after = prompts(tok)[form]
     batch = collate(clips, tok, (before, after))
-    wanted = batch.labels != NOWHERE
     with torch.no_grad():
         heard, rows = model.encode(batch.mel, batch.frames)
         embeddings = model.audio_adapter(heard).numpy()
-        logits = model.answer(heard, batch.tokens, batch.places, wanted).numpy()
-    at, w, ops = 0, asr.model.decoder, asr.model.backend
-    for index, clip in enumerate(clips):
-        ours = asr.encode(clip.samples)
-        np.testing.assert_allclose(embeddings[index, : int(rows[index])], ours, atol=2e-4)
-        text = tok.encode(clip.text, special=False)
-        tail = np.array([*after, *text], np.int32)
-        x = embed(w, [np.array(before, np.int32), ops.upload(ours), tail], ops)
-        streams = Streams(w.shape, ops, slots=1, rows=len(x))
-        answers = range(len(x) - len(text) - 1, len(x))
-        expected = np.asarray(prefill(w, [x], streams, [streams.join()], ops, logits_for=[list(answers)]))
-        np.testing.assert_allclose(logits[at : at + len(answers)], expected, atol=2e-3)
-        at += len(answers)
-    assert at == len(logits)
+        logits = model.answer(heard, batch.tokens, batch.places, batch.labels != NOWHERE).numpy()
+    ours = [asr.encode(clip.samples) for clip in clips]
+    answers = [answered(asr, tok, before, mine, after, clip.text) for clip, mine in zip(clips, ours, strict=True)]
+    theirs = [part[: int(count)] for part, count in zip(embeddings, rows, strict=True)]
+    return {
+        "rows": (np.concatenate(theirs), np.concatenate(ours)),
+        "logits": (logits, np.concatenate(answers)),
+    }
+
+
+def answered(
+    asr: eardrop.Recognizer, tok: Tokenizer, before: list[int], rows: np.ndarray, after: list[int], text: str
+) -> np.ndarray:
+    """The logits of each token of the answer and of what follows it."""
+    w, ops = asr.model.decoder, asr.model.backend
+    said = tok.encode(text, special=False)
+    tail = np.array([*after, *said], np.int32)
+    x = embed(w, [np.array(before, np.int32), ops.upload(rows), tail], ops)
+    streams = Streams(w.shape, ops, slots=1, rows=len(x))
+    wanted = [*range(len(x) - len(said) - 1, len(x))]
+    return np.array(prefill(w, [x], streams, [streams.join()], ops, logits_for=[wanted]))
 
 
 def test_the_projector_has_what_llama_cpp_wants(asr: eardrop.Recognizer) -> None:

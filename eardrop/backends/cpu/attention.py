@@ -4,13 +4,17 @@ An item of `attend` is a row and a key/value head with the query heads that shar
 stream a tile at a time: scores, their softmax so far (Milakov & Gimelshein, arXiv 1805.02867), weighted values. So
 memory is a tile of scores, whatever the length. Tiles begin at a stream's first row and lengths are read from
 `starts` when it runs: a row among others has the bits of the row alone.
+
+`look` takes the same walk for chosen heads, without values: what is kept of the scores becomes weights at its end.
 """
 
 import math
 from functools import cache
 from typing import Any
 
-from eardrop.backends.cpu.flow import Kernel, Variable, kernel, loop, scratch
+import numpy as np
+
+from eardrop.backends.cpu.flow import Kernel, Variable, kernel, loop, scratch, when
 from eardrop.backends.cpu.maths import exp, fma, folded, larger, smaller, total
 from eardrop.backends.cpu.rooms import empty
 from eardrop.backends.cpu.running import Floats, Ints, Run, owners
@@ -83,8 +87,53 @@ def attend(element: Type, d: int, group: int) -> Kernel:
     return heads
 
 
+@cache
+def look(element: Type, d: int) -> Kernel:
+    """Items are (row, head that was asked for), of width d.
+
+    out     (N, asked, width) written: weights of the rows [low, high) of the item's sequence, then 0
+    q       (N, heads, d); head h reads key/value head h // group
+    keys    (S, rows, KV, d) of the element; rows 0 to the query's own are read
+    chosen  (asked,) heads; ranges (B, 2) low, high
+    """
+
+    @kernel(f"look_{element.name}_{d}", out=PTR, q=PTR, keys=PTR, chosen=PTR, ranges=PTR, **_PLACES,
+            rows=I64, kv=I64, heads=I64, group=I64, asked=I64, width=I64, scale=F32)  # fmt: skip
+    def weights(p: Any, lo: Value, hi: Value) -> None:
+        room = scratch(TILE * 4)
+        step = p.kv * (d * element.bits // 8)
+        for item in loop(lo, hi):
+            n, head = item // p.asked, p.chosen.load(I32, item % p.asked * 4).to(I64)
+            slot, row = _place(p, n)
+            at = slot * p.rows * step + head // p.group * (d * element.bits // 8)
+            low, high = _range(p, n)
+            query, softmax = vector(p.q + (n * p.heads + head) * (d * 4), d), Softmax(room, 0)
+            out = p.out + item * p.width * 4
+            for tile in loop(0, row + 1, TILE):
+                count = smaller(row + 1 - tile, TILE)
+                for j in loop(0, count):
+                    score = product(query, vector(p.keys + at + (tile + j) * step, d, element)) * p.scale
+                    softmax.note(j, score)
+                    for _ in when((low < tile + j + 1) & (tile + j < high)):
+                        out.store(score, (tile + j - low) * 4)
+                softmax.weigh(count)
+            kept = larger(smaller(high, row + 1) - low, 0)
+            for strip in strips(0, kept):
+                strip.store(out, softmax.share(strip.load(out)))
+            for strip in strips(kept, p.width):
+                strip.store(out, zero(F32 * LANES))
+
+    return weights
+
+
+def _range(p: Any, n: Value) -> tuple[Value, Value]:
+    """The first and the last + 1 of the rows asked for, of packed row n."""
+    at = p.owner.load(I32, n * 4).to(I64) * 8
+    return p.ranges.load(I32, at).to(I64), p.ranges.load(I32, at + 4).to(I64)
+
+
 class Softmax:
-    """Σ softmax(scores) · values of one query, a tile of scores after another.
+    """Σ softmax(scores) · values of one query, a tile of scores after another; d is 0 where there are no values.
 
     Holds   the largest score so far, Σ e^(score − largest), Σ e^(score − largest) · value; scores of a tile at `room`
     """
@@ -119,6 +168,10 @@ class Softmax:
         weight = self._room.load(F32, j * 4)
         for part, x in zip(self._mixed, value, strict=True):
             part.value = fma(x, weight, part.value)
+
+    def share(self, scores: Value) -> Value:
+        """What part of all each of these scores weighs, when all are weighed."""
+        return exp(scores - self._largest.value) / self._sum.value
 
     def store(self, p: Value) -> None:
         """The quotient of the sums."""
@@ -155,4 +208,17 @@ def attention(
     places = [owners(offsets), offsets, slots, starts]
     run(append(element), [k, v, keys, values, *places, rows, kv * d], n, 4)
     run(attend(element, d, heads // kv), [out, q, keys, values, *places, rows, kv, d**-0.5], n * kv, 1)
+    return out
+
+
+def attention_weights(
+    run: Run, q: Floats, keys: Any, offsets: Ints, slots: Ints, starts: Ints, heads: Ints, rows: Ints
+) -> Floats:
+    """As the operation of this name."""
+    assert keys.flags.c_contiguous, "a cache is whole: rows are found by their place"
+    (n, of, d), (_, held, kv, _) = q.shape, keys.shape
+    asked, width = len(heads), int(np.diff(rows).max(initial=0))
+    out, places = empty((n, asked, width)), [owners(offsets), offsets, slots, starts]
+    sizes = [held, kv, of, of // kv, asked, width, d**-0.5]
+    run(look(ELEMENTS[keys.dtype.name], d), [out, q, keys, heads, rows, *places, *sizes], n * asked, 1)
     return out

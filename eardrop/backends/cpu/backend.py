@@ -1,8 +1,10 @@
 """The CPU backend: kernels over weights as they lie in the mapped file, run by a team of threads.
 
+Several threads may compute on one backend: each records and keeps for itself, and the team runs one program at a time.
 What has no kernel yet falls back to the reference that it inherits; `lacking` says what that is.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial, wraps
@@ -90,6 +92,14 @@ def run(program: Program, team: Team) -> None:
         team.run(program)
 
 
+class _Own(threading.local):
+    """What each thread that computes has for itself: engines share a backend."""
+
+    def __init__(self, products: Callable[[], Products]) -> None:
+        self.recording: Recording | None = None
+        self.products = products()
+
+
 class CpuBackend(NumpyBackend):
     """Kernels of this package; arrays are NumPy's, weights stay in their file."""
 
@@ -100,11 +110,10 @@ class CpuBackend(NumpyBackend):
         self._compiler = Compiler(self.target)
         self.threads = threads or usable_cores()
         self._team = Team(self._compiler, self.threads)
-        self._recording: Recording | None = None
         in_bf16 = precision == "bf16"
         if in_bf16 and not self.target.has("dot_bf16"):
             raise OptionError(f"precision bf16 needs AVX-512 with BF16, {self.target.name} has none: leave it out")
-        self._products = Products(self._run, self.target, self.threads, in_bf16)
+        self._own = _Own(partial(Products, self._run, self.target, self.threads, in_bf16))
         for name in self.lacking:
             setattr(self, name, self._falling_back(OPS[name].reference))
 
@@ -117,7 +126,7 @@ class CpuBackend(NumpyBackend):
         """Blocks are multiplied in bytes, plain numbers in float32 or as was asked for."""
         if format_.name in UNPACKINGS:
             return Arithmetic.INT8
-        return Arithmetic.BFLOAT16 if self._products.in_bf16 else Arithmetic.FLOAT32
+        return Arithmetic.BFLOAT16 if self._own.products.in_bf16 else Arithmetic.FLOAT32
 
     def weight(self, tensor: GgufTensor) -> Any:
         """The tensor itself, where a kernel reads its format and width; else its values."""
@@ -131,7 +140,7 @@ class CpuBackend(NumpyBackend):
         """f(x · wᵀ + bias); up to MOST_EXACT_ROWS rows have the bits they would have alone."""
         if not isinstance(w, Matrix):
             return np.asarray(self._fall_back(NumpyBackend.linear, x, w, bias, activation))
-        return self._products.linear(self._contiguous(x), w, bias, activation)
+        return self._own.products.linear(self._contiguous(x), w, bias, activation)
 
     def embed(self, ids: Ints, w: Any) -> Floats:
         """Rows of the weight, expanded."""
@@ -203,25 +212,32 @@ class CpuBackend(NumpyBackend):
         q, k, v = (self._contiguous(part) for part in (q, k, v))
         return attention.attention(self._run, q, k, v, keys, values, offsets, slots, starts)
 
+    def attention_weights(
+        self, q: Floats, keys: Any, offsets: Ints, slots: Ints, starts: Ints, heads: Ints, rows: Ints
+    ) -> Floats:
+        """What chosen heads looked at, on a range of rows."""
+        q, heads, rows = (self._contiguous(part) for part in (q, heads, rows))
+        return attention.attention_weights(self._run, q, keys, offsets, slots, starts, heads, rows)
+
     def pick(self, logits: Floats, allowed: npt.NDArray[np.bool_] | None = None) -> tuple[Ints, Floats, Floats]:
         """The likeliest token of each row."""
         return pick.pick(self._run, self._contiguous(logits), allowed)
 
     def write(self, x: npt.NDArray[Any], values: npt.ArrayLike) -> None:
         """Overwrite in place."""
-        self._products.forget()
+        self._own.products.forget()
         x[...] = values
 
     def capture(self, step: Callable[..., Any], *slots: npt.NDArray[Any]) -> Callable[[], Any]:
         """Record: kernels become programs, references calls between them."""
-        self._recording = Recording(self._team)
-        self._products.forget()
+        self._own.recording = Recording(self._team)
+        self._own.products.forget()
         try:
             result = step(*slots)
-            replay = self._recording.replay()
+            replay = self._own.recording.replay()
         finally:
-            self._recording = None
-            self._products.forget()
+            self._own.recording = None
+            self._own.products.forget()
 
         def again() -> Any:
             replay()
@@ -235,9 +251,9 @@ class CpuBackend(NumpyBackend):
             heed()
             self._fall_back(partial(_interpreted, kernel, arguments, items, self.target))
             return
-        program = self._recording.program() if self._recording else Program()
+        program = self._own.recording.program() if self._own.recording else Program()
         program.add(kernel, arguments, items, chunk)
-        if not self._recording:
+        if not self._own.recording:
             run(program, self._team)
 
     def _falling_back(self, reference: Callable[..., Any]) -> Callable[..., Any]:
@@ -251,15 +267,15 @@ class CpuBackend(NumpyBackend):
 
     def _fall_back(self, reference: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """The reference, recorded too while a step is captured."""
-        if self._recording:
-            self._recording.catch_up()
+        if self._own.recording:
+            self._own.recording.catch_up()
         result = reference(*args, **kwargs)
-        if self._recording:
-            self._recording.call(partial(reference, *args, **kwargs), outputs(result))
+        if self._own.recording:
+            self._own.recording.call(partial(reference, *args, **kwargs), outputs(result))
         return result
 
     def _contiguous(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        assert x.flags.c_contiguous or not self._recording, "a captured step reads rows that lie together"
+        assert x.flags.c_contiguous or not self._own.recording, "a captured step reads rows that lie together"
         return np.ascontiguousarray(x)
 
 

@@ -120,11 +120,8 @@ def scratch(nbytes: int) -> Value:
             place.align, place.type = 64, ir.PointerType()
         return Value(PTR, place)
     room = np.empty(nbytes + 64, np.uint8)
-    _rooms.append(room)  # until the kernel returns
+    now.rooms.append(room)  # until the kernel returns
     return const(PTR, -(-room.ctypes.data // 64) * 64)
-
-
-_rooms: list[Any] = []
 
 
 @dataclass(frozen=True)
@@ -150,7 +147,6 @@ class Kernel:
         table = np.array(arguments, np.int64)
         with under(Interpreter(target)):
             self.body(self._arguments(const(PTR, table.ctypes.data)), const(I64, lo), const(I64, hi))
-        _rooms.clear()
 
     def _arguments(self, table: Value) -> SimpleNamespace:
         loaded = {name: table.load(t, 8 * i, align=8) for i, (name, t) in enumerate(self.parameters.items())}

@@ -15,7 +15,7 @@ conditions in `flow.py`.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -39,9 +39,10 @@ class Emitter:
 
 @dataclass(frozen=True)
 class Interpreter:
-    """Values are NumPy lanes, operations compute."""
+    """Values are NumPy lanes, operations compute; `rooms` are a kernel's scratch memory."""
 
     target: Target
+    rooms: list[npt.NDArray[np.uint8]] = field(default_factory=list, compare=False)
 
 
 _machine: ContextVar[Emitter | Interpreter] = ContextVar("machine")

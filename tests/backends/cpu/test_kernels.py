@@ -164,6 +164,23 @@ def test_attention_over_a_prompt_has_the_bits_of_its_steps(
     np.testing.assert_array_equal(at_once[:, 0], held[:, 0])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_what_a_row_looked_at_has_the_bits_of_the_row_alone(backend: CpuBackend, dtype: Any) -> None:
+    n, start, heads, d = 140, 3, 6, 33
+    q, keys = normal(n, heads, d), normal(2, 150, 2, d).astype(dtype)
+    slots, asked = np.array([1], np.int32), np.array([4, 1, 1], np.int32)
+
+    def looked(rows: slice, wanted: tuple[int, int]) -> np.ndarray:
+        at = np.array([start + rows.start], np.int32)
+        offsets = ragged(rows.stop - rows.start)
+        return backend.attention_weights(q[rows], keys, offsets, slots, at, asked, np.array([wanted], np.int32))
+
+    everywhere = looked(slice(0, n), (0, 150))
+    np.testing.assert_allclose(everywhere.sum(axis=2), 1, rtol=1e-5)
+    for t in (0, 61, 64, 139):
+        np.testing.assert_array_equal(looked(slice(t, t + 1), (5, 130))[0], everywhere[t, :, 5:130])
+
+
 def test_a_clip_among_others_has_the_bits_of_the_clip_alone(backend: CpuBackend) -> None:
     offsets, d = ragged(1, 70, 129), 33
     x, taps, bias = normal(200, 96), normal(9, 96), normal(96)

@@ -3,6 +3,8 @@
 import gc
 import os
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 
 from eardrop.backends.cpu.backend import CpuBackend
 from eardrop.backends.cpu.compiler import Compiler
-from eardrop.backends.cpu.flow import kernel, loop
+from eardrop.backends.cpu.flow import Kernel, kernel, loop
 from eardrop.backends.cpu.maths import smaller
 from eardrop.backends.cpu.operations import fetch_add
 from eardrop.backends.cpu.target import chosen
@@ -20,6 +22,7 @@ from eardrop.backends.cpu.vector import Value, const
 from eardrop.dialect import REFERENCE
 from eardrop.engine import Engine, Request
 from eardrop.loading import load_model
+from eardrop.ops.linear import random_weight
 from eardrop.text import prompt
 from tests.pairs import pair
 
@@ -120,11 +123,10 @@ def test_a_fork_gets_a_team_of_its_own() -> None:
     team.close()
 
 
-def test_a_captured_step_replays_kernels_and_references_in_order() -> None:
+def test_a_captured_step_replays_kernels_and_references_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(CpuBackend, "silu")  # its kernel
     backend = CpuBackend(2)
     rng = np.random.default_rng(0)
-    from eardrop.ops.linear import random_weight
-
     w, v = (backend.weight(random_weight(rng, name, 64, 64)) for name in ("Q8_0", "F16"))
     norm = np.ones(64, np.float32)
 
@@ -140,9 +142,50 @@ def test_a_captured_step_replays_kernels_and_references_in_order() -> None:
         np.testing.assert_array_equal(got, step(fresh))
 
 
-def test_what_falls_back_is_said() -> None:
-    assert "linear" not in CpuBackend(1).lacking
-    assert "attention_weights" in CpuBackend(1).lacking
+def elsewhere(work: Callable[[], Any]) -> Any:
+    """What another thread makes of it, before this one goes on."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
+
+
+def test_what_other_threads_compute_meanwhile_is_not_captured() -> None:
+    backend, theirs = CpuBackend(1), []
+    x = np.ones((2, 64), np.float32)
+
+    def step(x: np.ndarray) -> np.ndarray:
+        y = backend.glu(x)
+        theirs.append(elsewhere(lambda: backend.glu(x)))
+        return backend.add(y, y)
+
+    replay = backend.capture(step, x)
+    theirs[0][:] = 7
+    replay()
+    assert (theirs[0] == 7).all()
+
+
+def test_what_was_made_of_one_threads_rows_serves_no_other() -> None:
+    rng, meanwhile = np.random.default_rng(3), []
+
+    class Interrupted(CpuBackend):
+        def _run(self, kernel: Kernel, *others: Any) -> None:
+            super()._run(kernel, *others)
+            if meanwhile:
+                elsewhere(meanwhile.pop())
+
+    backend = Interrupted(1)
+    w = backend.weight(random_weight(rng, "Q8_0", 64, 64))
+    x, z = (rng.standard_normal((1, 64), dtype=np.float32) for _ in range(2))
+    alone = backend.linear(x, w)
+    backend.write(x, x)  # what was made of it is forgotten
+    meanwhile.append(lambda: backend.linear(z, w))
+    np.testing.assert_array_equal(backend.linear(x, w), alone)
+    assert not meanwhile
+
+
+def test_every_operation_has_a_kernel_and_what_falls_back_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CpuBackend(1).lacking == ()
+    monkeypatch.delattr(CpuBackend, "glu")
+    assert CpuBackend(1).lacking == ("glu",)
 
 
 @pytest.mark.skipif(not os.environ.get("EARDROP_TEST_LONG"), reason="a minute: `make test-long` runs it")
