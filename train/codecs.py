@@ -59,8 +59,9 @@ def coded(signal: Signal, codec: Codec, bit_rate: int) -> Signal:
     packets = [packet for frame in (*_frames(signal, codec, encoder), None) for packet in encoder.encode(frame)]
     heard = [frame for packet in packets for frame in decoder.decode(packet)]
     samples = np.concatenate([_floats(frame) for frame in heard])
-    back = soxr.resample(samples, heard[0].sample_rate, SAMPLE_RATE, quality="LQ")[: len(signal)]
-    return np.clip(np.pad(back, (0, len(signal) - len(back))), -1, 1).astype(np.float32)
+    back: Signal = soxr.resample(samples, heard[0].sample_rate, SAMPLE_RATE, quality="LQ")[: len(signal)]
+    padded: Signal = np.pad(back, (0, len(signal) - len(back)))
+    return np.clip(padded, -1, 1)
 
 
 def _opened(codec: Codec, bit_rate: int) -> AudioCodecContext:
@@ -87,4 +88,5 @@ def _frames(signal: Signal, codec: Codec, encoder: AudioCodecContext) -> Iterato
 
 def _floats(frame: av.AudioFrame) -> Signal:
     samples = frame.to_ndarray()[0]
-    return samples.astype(np.float32) / 32768 if samples.dtype == np.int16 else samples
+    floats: Signal = samples.astype(np.float32) / (32768 if samples.dtype == np.int16 else 1)
+    return floats
