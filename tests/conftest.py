@@ -52,7 +52,7 @@ def impatient() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_model_of_your_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """What the machine's user chose as the default is not what is tested, nor, but for test_shipped.py, what ships."""
-    monkeypatch.setattr("eardrop.hub.resolve.BUNDLED", tmp_path_factory.getbasetemp() / "none")
+    monkeypatch.setattr("eardrop.hub.resolve.BUNDLED", tmp_path_factory.getbasetemp() / "no pair")
     monkeypatch.delenv("EARDROP_MODEL", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "none"))
 
