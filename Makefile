@@ -1,4 +1,4 @@
-# make demo    transcribe the bundled recording with a small random model (its words mean nothing)
+# make demo    transcribe an example with the small model that ships
 # make test    all tests
 # make check   lint, format and types
 # make train   the model that ships, from nothing: hours, and Debian's speech engines (train/README.md)
@@ -9,13 +9,11 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 pyth
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV ?= .venv
 RUN := $(VENV)/bin/python
-DEMO := .demo
 
 .PHONY: demo test test-long check train clean
 
 demo: $(VENV)/.installed
-	@$(RUN) examples/demo_pair.py $(DEMO)
-	$(VENV)/bin/eardrop transcribe -m $(DEMO)/micro.gguf --max-tokens 24 examples/harbour.flac
+	$(VENV)/bin/eardrop transcribe examples/command.flac
 
 test: $(VENV)/.developing
 	$(RUN) -m pytest
@@ -33,7 +31,7 @@ train: $(VENV)/bin/python pyproject.toml
 	$(RUN) -m train
 
 clean:
-	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "eardrop needs Python 3.11 or newer: none was found; name one with PYTHON=…" >&2; exit 1; }

@@ -48,7 +48,7 @@ class Model:
     files: tuple[GgufFile, ...] = ()
     architecture: Architecture = LFM2_AUDIO
     languages: tuple[str, ...] = ("en",)  # it writes, its own first
-    demonstration: bool = False  # the pair that ships: small, to show how things go
+    demonstration: str = ""  # of the pair that ships: that it only shows how things go, and how to get a real one
 
     @property
     def encoder_file(self) -> GgufFile:

@@ -9,7 +9,7 @@ from eardrop.backends import choose
 from eardrop.engine import Engine, Model
 from eardrop.errors import ModelFileError
 from eardrop.gguf import GgufFile, open_gguf
-from eardrop.hub import fetch, find_projector, is_bundled, locate
+from eardrop.hub import DEMONSTRATION, fetch, find_projector, is_bundled, locate
 from eardrop.model.kinds import Kind, require
 from eardrop.model.shape import DecoderShape, EncoderShape, decoder_shape, encoder_shape
 from eardrop.model.weights import load_decoder, load_encoder
@@ -94,7 +94,7 @@ def _loaded(text: GgufFile, audio: GgufFile, backend: Backend, progress: Callabl
         backend=backend,
         files=(text, audio),
         languages=LFM2_AUDIO.languages(text.facts, text.path.name),
-        demonstration=is_bundled(text.path),
+        demonstration=DEMONSTRATION if is_bundled(text.path) else "",
     )
     progress(1.0)  # whatever a file holds besides
     return model

@@ -1,7 +1,7 @@
 """What the tests share: the recorded results of llama.cpp and the recordings, where they are at hand.
 
-EARDROP_GOLDEN and EARDROP_AUDIO name two folders that are not part of the repository; tests that need them are
-skipped without them. Everything else runs from the repository alone.
+EARDROP_GOLDEN and EARDROP_AUDIO name two folders that are not part of the repository, EARDROP_LLAMA the program
+llama-mtmd-cli; tests that need them are skipped without them. Everything else runs from the repository alone.
 """
 
 import os
@@ -17,7 +17,7 @@ from tests.hub.fake_hub import Hub, serving
 DATA = Path(__file__).parent / "data"
 
 
-def _folder(variable: str) -> Path:
+def _named(variable: str) -> Path:
     path = os.environ.get(variable)
     if not path:
         pytest.skip(f"{variable} is not set")
@@ -51,7 +51,8 @@ def impatient() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_model_of_your_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What the machine's user chose as the default is not what is tested."""
+    """What the machine's user chose as the default is not what is tested, nor, but for test_shipped.py, what ships."""
+    monkeypatch.setattr("eardrop.hub.resolve.BUNDLED", tmp_path_factory.getbasetemp() / "no pair")
     monkeypatch.delenv("EARDROP_MODEL", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "none"))
 
@@ -84,10 +85,16 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """llama.cpp's own outputs on seeded random models."""
-    return _folder("EARDROP_GOLDEN")
+    return _named("EARDROP_GOLDEN")
 
 
 @pytest.fixture(scope="session")
 def recordings() -> Path:
     """Recordings with their texts, in many formats."""
-    return _folder("EARDROP_AUDIO")
+    return _named("EARDROP_AUDIO")
+
+
+@pytest.fixture(scope="session")
+def llama() -> Path:
+    """llama.cpp's own program for recordings, llama-mtmd-cli."""
+    return _named("EARDROP_LLAMA")

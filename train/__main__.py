@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -24,6 +25,7 @@ EXAMPLES = """\
   python -m train speech --shards 120      more speech, beside a model that learns
   python -m train learn --hours 80         go on from the checkpoint until 80 hours were heard
   python -m train cooldown --hours 15      a finished model in DIR/cooled, from the checkpoint, in 15 hours more
+  python -m train export ship --recordings audio/manifest.jsonl      the pair and its card into the package
   python -m train learn --device cuda --workers 14 --batch-seconds 400 --minutes 8
 """
 
@@ -50,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--processes", type=int, default=1, help="that synthesise")
     parser.add_argument("--hours", type=float, help="of audio heard: in all (learn: 60), or from here (cooldown: 15)")
     parser.add_argument("--minutes", type=float, default=1e9, help="of wall clock, at most")
+    parser.add_argument("--recordings", type=Path, metavar="MANIFEST", help="recorded human speech for the card (ship)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--workers", type=int, default=0, help="processes that make batches; 0 is this one")
@@ -101,10 +104,43 @@ def _report(wishes: argparse.Namespace) -> None:
     report(wishes.folder / "model", wishes.folder / "tests", tell=print)
 
 
+def _formats(wishes: argparse.Namespace) -> None:
+    from train.formats import measure, table, verdict
+
+    measured = measure(wishes.folder / "model", wishes.folder / "tests", tell=_note)
+    print(table(measured), verdict(measured), sep="\n\n")
+
+
+def _examples(wishes: argparse.Namespace) -> None:
+    from train.examples import make_examples
+    from train.report import make_tests
+
+    for path in make_examples(make_tests(wishes.folder / "tests").parent, Path(__file__).parent.parent / "examples"):
+        print(path)
+
+
+def _ship(wishes: argparse.Namespace) -> None:
+    from train.card import Training
+    from train.learn import Plan
+    from train.ship import ship
+
+    folder, plan = _finished(wishes), Plan(seed=wishes.seed, rate=wishes.rate, batch_seconds=wishes.batch_seconds)
+    logs = [wishes.folder / "log.jsonl"]
+    if (folder / "plan.json").exists():
+        logs.append(folder / "log.jsonl")
+        plan = replace(plan, **json.loads((folder / "plan.json").read_text(encoding="utf-8")))
+    training = Training(folder, logs, wishes.folder / "speech", plan)
+    ship(training, wishes.folder / "model", wishes.folder / "tests", wishes.recordings, tell=_note)
+
+
 def _finished(wishes: argparse.Namespace) -> Path:
     """The folder of the cooled model where there is one."""
     cooled: Path = wishes.folder / "cooled"
     return cooled if (cooled / "checkpoint.pt").exists() else wishes.folder
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _tell(line: Mapping[str, object]) -> None:
@@ -117,6 +153,9 @@ PARTS: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "cooldown": lambda wishes: _learn(wishes, cooldown=True),
     "export": _export,
     "report": _report,
+    "formats": _formats,
+    "examples": _examples,
+    "ship": _ship,
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What happens to speech before the model hears it: pace, room, band, noise, pauses; and sounds that are no speech."""
+"""What happens to speech before the model hears it: pace, room, band, noise, codec, pauses; and what is no speech."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eardrop.audio import SAMPLE_RATE
+from train.codecs import Signal, coded, drawn_codec
 
-Signal = NDArray[np.float32]  # (N,), mono, 16 kHz
 Draw = np.random.Generator
 
 NOISES = 96  # in the bank, eight seconds each
 NOISE_SECONDS = 8
+CODED = 0.1  # the share of worsened clips that pass a codec; more would take more than three per cent of a step
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _paced(samples: NDArray[np.int16], pace: float) -> Signal:
 
 
 def _worsened(signal: Signal, draw: Draw) -> Signal:
-    """A room, a band and a colour, in one filter; then noise, and a level."""
+    """A room, a band and a colour, in one filter; then noise, a level, and a codec."""
     if draw.random() < 0.75:
         n = -(-(len(signal) + SAMPLE_RATE // 4) // 2048) * 2048
         response = _room(n, draw) * _colour(n, draw)
@@ -88,7 +89,8 @@ def _worsened(signal: Signal, draw: Draw) -> Signal:
     if draw.random() < 0.6:
         signal = signal + _noise(len(signal), draw) * np.float32(loudness * 10 ** (-draw.uniform(3, 40) / 20))
     level = 10 ** draw.uniform(-2, -0.3) / (float(np.abs(signal).max()) + 1e-8)
-    return np.asarray(np.clip(signal * np.float32(level * (1 if draw.random() < 0.95 else 3)), -1, 1))
+    signal = np.asarray(np.clip(signal * np.float32(level * (1 if draw.random() < 0.95 else 3)), -1, 1))
+    return coded(signal, *drawn_codec(draw)) if draw.random() < CODED else signal
 
 
 def _room(n: int, draw: Draw) -> NDArray[np.complex64] | float:

@@ -126,13 +126,16 @@ class Clips(IterableDataset[Batch]):
     """Batches without end, other ones in each worker and from each `start`.
 
     start, hours  steps made and audio heard before; what is easy comes first
+    prose         the share of sentences that are everyday prose; None is as much as there is
     """
 
     def __init__(
-        self, folder: Path, tokenizer: Tokenizer, *, seed: int, start: int, hours: float, seconds: float
-    ) -> None:
+        self, folder: Path, tokenizer: Tokenizer, *, seed: int, start: int, hours: float, seconds: float,
+        prose: float | None = None,
+    ) -> None:  # fmt: skip
         self._corpus, self._tokenizer = Corpus(folder), tokenizer
         self._seed, self._start, self._hours, self._seconds = seed, start, hours, seconds
+        self._prose = prose
 
     def __iter__(self) -> Iterator[Batch]:
         """Refreshes the corpus with each pool, so that new shards are heard."""
@@ -161,11 +164,11 @@ class Clips(IterableDataset[Batch]):
         hard = hardness(self._hours)
         if draw.random() < SILENT * hard:
             return silent_clip(draw)
-        parts = [self._corpus[int(draw.integers(len(self._corpus)))]]
+        parts = [self._corpus.draw(draw, self._prose)]
         while self._hours < SHORT_HOURS and len(parts[0][0]) > SHORT * SAMPLE_RATE:
-            parts = [self._corpus[int(draw.integers(len(self._corpus)))]]
+            parts = [self._corpus.draw(draw, self._prose)]
         while draw.random() < JOINED * hard:
-            more = self._corpus[int(draw.integers(len(self._corpus)))]
+            more = self._corpus.draw(draw, self._prose)
             if sum(len(samples) for samples, _ in (*parts, more)) > (LONGEST - 2) * SAMPLE_RATE:
                 break
             parts.append(more)

@@ -26,6 +26,7 @@ from train.network import Lfm2Audio, Shape
 from train.vocabulary import PAD, tokenizer
 
 HOUR = 3600.0
+PROSE_AT_LAST = 0.15  # while the rate falls: what the model is meant for counts most
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Plan:
     flat           until then rows are told pieces spread evenly
     joins          from then on the decoder learns, too
     batch_seconds  of audio, with its padding
+    prose          the share of sentences that are everyday prose; None is as much as was made
     """
 
     seed: int = 12
@@ -47,6 +49,7 @@ class Plan:
     rate: float = 1e-3
     warmup: int = 80
     batch_seconds: float = 24.0
+    prose: float | None = None
     average: float = 0.999  # of the running mean of the weights
     minutes: float = 1e9  # of wall clock
     device: str = "cpu"
@@ -158,14 +161,18 @@ def started_cooldown(folder: Path, plan: Plan, hours: float) -> tuple[Path, Plan
         for name in ("merges.txt", "checkpoint.pt"):
             shutil.copyfile(folder / name, cooled / name)
         heard = torch.load(cooled / "checkpoint.pt", map_location="cpu", weights_only=True)["seconds"] / HOUR
-        (cooled / "plan.json").write_text(json.dumps({"hours": heard + hours, "cooldown": hours}), encoding="utf-8")
+        ending = {"hours": heard + hours, "cooldown": hours, "prose": PROSE_AT_LAST}
+        (cooled / "plan.json").write_text(json.dumps(ending), encoding="utf-8")
     return cooled, replace(plan, **json.loads((cooled / "plan.json").read_text(encoding="utf-8")))
 
 
 def learn(folder: Path, plan: Plan, speech: Path) -> Iterator[dict[str, float]]:
     """Learn until the plan ends, or a file called `stop` appears; gives what is logged, once a minute."""
     run = Run(folder, plan)
-    clips = Clips(speech, run.tokenizer, seed=plan.seed, start=run.step, hours=run.hours, seconds=plan.batch_seconds)
+    clips = Clips(
+        speech, run.tokenizer, seed=plan.seed, start=run.step, hours=run.hours, seconds=plan.batch_seconds,
+        prose=plan.prose,
+    )  # fmt: skip
     began = logged = saved = time.monotonic()
     worked, heard, sums, steps = time.process_time(), run.seconds, dict[str, float](), 0
     for batch in loader(clips, plan.workers):

@@ -7,6 +7,7 @@ import json
 import wave
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import numpy as np
 
 import eardrop
 from eardrop.audio import SAMPLE_RATE
-from eardrop.tools.corpus import read_corpus
-from eardrop.tools.evaluate import Scored, Summary, listen, score
+from eardrop.bench.machine import processor
+from eardrop.tools.corpus import Corpus, read_corpus
+from eardrop.tools.evaluate import Run, Scored, Summary, listen, score
 from train.augment import SOUNDS, sound
 from train.engines import Samples
 from train.speech import Utterance, utterances
@@ -52,7 +54,7 @@ def make_tests(folder: Path) -> Path:
         rows = []
         for number, (group, said) in enumerate(_recordings()):
             name = f"{number:04}.wav"
-            _write(folder / name, np.pad(said.samples, SAMPLE_RATE // 6))
+            write_wav(folder / name, np.pad(said.samples, SAMPLE_RATE // 6))
             rows.append({"audio": name, "text": said.text, "group": group, "kind": said.kind, "voice": said.voice})
         manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return manifest
@@ -77,7 +79,8 @@ def _quiet(kind: str, draw: np.random.Generator) -> Samples:
     return np.asarray(made / np.abs(made).max() * draw.uniform(100, 20000), np.int16)
 
 
-def _write(path: Path, samples: Samples) -> None:
+def write_wav(path: Path, samples: Samples) -> None:
+    """A recording."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
@@ -92,21 +95,38 @@ def report(model: Path, tests: Path, *, tell: Callable[[str], None]) -> None:
     tests  the folder of the recordings
     """
     manifest = make_tests(tests)
-    corpus = read_corpus(manifest)
-    kinds = [json.loads(line)["kind"] for line in manifest.read_text(encoding="utf-8").splitlines()]
-    kind_of = {utterance.name: kind for utterance, kind in zip(corpus.utterances, kinds, strict=True)}
+    run = heard_by(model, read_corpus(manifest), tell=tell)
+    for summary in by_set(run):
+        tell(_line(summary))
+    tell("of seen voices:")
+    for summary in by_kind(run, manifest):
+        tell(_line(summary))
+    for one in _examples(run):
+        tell(f"  {one.group}: {one.reference!r} was heard as {one.heard.text!r}")
+
+
+def heard_by(model: Path, corpus: Corpus, *, tell: Callable[[str], None]) -> Run:
+    """A corpus as a pair hears it, on one thread; what can't be read is told and counts as no text."""
     with eardrop.load(model, threads=1) as asr:
-        scored = [
+        scored = tuple(
             score(utterance.name, utterance.group, utterance.text, heard, normalizer="english")
             for utterance, heard in listen(asr, corpus.utterances, {}, failed=lambda utterance, error: tell(str(error)))
-        ]
-    for name in (*SETS, NOTHING):
-        tell(_line(Summary(name, [one for one in scored if one.group == name])))
-    closed = [one for one in scored if one.group == "seen voices"]
-    for kind in CLOSED:
-        tell(_line(Summary(f"  seen, {kind}", [one for one in closed if kind_of[one.name] == kind])))
-    for one in _examples(scored):
-        tell(f"  {one.group}: {one.reference!r} was heard as {one.heard.text!r}")
+        )
+        about = {"corpus": corpus.name, "model": asr.model.name, "backend": asr.model.backend.name}
+    about |= {"machine": f"{processor()}, one core", "eardrop": eardrop.__version__}
+    return Run(about | {"date": datetime.now(UTC).isoformat(timespec="minutes")}, "english", scored, corpus.left_out)
+
+
+def by_set(run: Run) -> list[Summary]:
+    """Each set of the tests."""
+    return [Summary(name, [one for one in run.scored if one.group == name]) for name in (*SETS, NOTHING)]
+
+
+def by_kind(run: Run, manifest: Path) -> list[Summary]:
+    """Each kind of sentence of the closed domain, said by seen voices."""
+    kinds = {row["audio"]: row["kind"] for row in map(json.loads, manifest.read_text(encoding="utf-8").splitlines())}
+    closed = [one for one in run.scored if one.group == "seen voices"]
+    return [Summary(kind, [one for one in closed if kinds[one.name] == kind]) for kind in CLOSED]
 
 
 def _line(summary: Summary) -> str:
@@ -119,6 +139,6 @@ def _line(summary: Summary) -> str:
     return f"{summary.name:20} {summary.words.rate:6.1%}  {within}  of {summary.words.length} words"
 
 
-def _examples(scored: list[Scored]) -> list[Scored]:
+def _examples(run: Run) -> list[Scored]:
     """A few of each set."""
-    return [one for name in SETS for one in [one for one in scored if one.group == name][:3]]
+    return [one for name in SETS for one in [one for one in run.scored if one.group == name][:3]]

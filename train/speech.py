@@ -14,6 +14,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from random import Random
+from typing import TypeAlias
 
 import numpy as np
 
@@ -81,13 +82,17 @@ def make_shards(folder: Path, seed: int, count: int, *, processes: int) -> Itera
             yield done, seconds
 
 
+_Place: TypeAlias = tuple["np.memmap[tuple[int], np.dtype[np.int16]]", int, int, str]
+
+
 class Corpus:
     """The shards that are there, memory-mapped; `refresh` finds those that came since."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._known: set[str] = set()
-        self._places: list[tuple[np.memmap[tuple[int], np.dtype[np.int16]], int, int, str]] = []
+        self._closed: list[_Place] = []
+        self._prose: list[_Place] = []
 
     def refresh(self) -> None:
         """Take in the shards that came since."""
@@ -96,17 +101,13 @@ class Corpus:
                 self._known.add(index.name)
                 samples = np.memmap(index.with_suffix(".pcm"), "<i2", "r")
                 start = 0
-                for _, text, _, count in json.loads(index.read_text(encoding="utf-8")):
-                    self._places.append((samples, start, start + count, text))
+                for kind, text, _, count in json.loads(index.read_text(encoding="utf-8")):
+                    (self._closed if kind in CLOSED else self._prose).append((samples, start, start + count, text))
                     start += count
 
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, at: int) -> tuple[Samples, str]:
-        samples, start, stop, text = self._places[at]
+    def draw(self, draw: np.random.Generator, prose: float | None = None) -> tuple[Samples, str]:
+        """A sentence and its text: of everyday prose with that probability, by default as much as there is."""
+        share = len(self._prose) / (len(self._closed) + len(self._prose)) if prose is None else prose
+        places = self._prose if self._prose and draw.random() < share else self._closed
+        samples, start, stop, text = places[int(draw.integers(len(places)))]
         return np.asarray(samples[start:stop]), text
-
-    def texts(self) -> list[str]:
-        """Every sentence that is said."""
-        return [text for *_, text in self._places]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from eardrop.cli.fetching import fetch_shown
 from eardrop.cli.terminal import Voice
 from eardrop.errors import OptionError
-from eardrop.hub import KNOWN, Files, is_bundled, locate, not_fetched, require_name
+from eardrop.hub import DEMONSTRATION, Files, is_bundled, locate, not_fetched, require_name
 
 if TYPE_CHECKING:
     from eardrop.ops.backend import Backend
@@ -178,5 +178,5 @@ def find_model(wishes: argparse.Namespace, voice: Voice, *, bundled: bool = True
     bring = not_fetched if wishes.offline else partial(fetch_shown, voice=voice)
     files = locate(named, wishes.mmproj, bundled=bundled, fetched=bring)
     if is_bundled(files.text):
-        voice.note(f"this is a small model for demonstration; for a real one: eardrop models fetch {KNOWN[0]}")
+        voice.note(DEMONSTRATION)
     return files

@@ -19,7 +19,7 @@ The models on this machine: list, fetch, use, remove. A name is USER/REPO[@REVIS
 a type it is Q8_0, or what comes nearest. They lie in the hub's own cache, which HF_HOME names.
 
 The model of a command is, in order: -m or -hf, EARDROP_MODEL, the default set by `eardrop models use`, the pair that
-ships with eardrop (which only demonstrates; this version ships none). Only -m, -hf and fetch ever download."""
+ships with eardrop, which only demonstrates. Only -m, -hf and fetch ever download."""
 
 EXAMPLES = f"""\
   eardrop models                                                what is here, and what is known

@@ -15,7 +15,8 @@ from eardrop.hub.download import fetch
 from eardrop.hub.names import KNOWN, HubName, parse, parts
 from eardrop.knobs import MODEL
 
-BUNDLED = Path(__file__).parent.parent / "data"  # the pair that ships, where one does
+BUNDLED = Path(__file__).parent.parent / "data"  # the pair that ships
+DEMONSTRATION = f"this is a small model for demonstration; for a real one: eardrop models fetch {KNOWN[0]}"
 
 
 def locate(

@@ -18,6 +18,7 @@ NAMES = ("audio", "file", "audio_filepath", "source")  # ours, plain, NeMo's, th
 HEARD = ("pred_text", "hypothesis", "text")  # NeMo's first: beside it, `text` is the reference
 AUDIO_SECONDS, SPENT_SECONDS = "duration", "time"  # as the Open ASR Leaderboard's files have them
 GROUP = "group"
+MANIFEST = "manifest.jsonl"  # of a folder
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,14 @@ class Corpus:
 
 
 def read_corpus(path: Path, *, group: str = GROUP) -> Corpus:
-    """A manifest, or a folder with recordings beside texts of the same name.
+    """A manifest, a folder that holds one, or a folder with recordings beside texts of the same name.
 
-    group  the manifest's column that tells groups apart; in a folder the folders within it do
+    group  the manifest's column that tells groups apart; in a folder without one the folders within it do
 
     Raises OptionError that names the file and the line, and where there is nothing to score.
     """
-    corpus = _folder(path) if path.is_dir() else _manifest(path, group)
+    manifest = path / MANIFEST if path.is_dir() else path
+    corpus = _folder(path) if path.is_dir() and not manifest.is_file() else _manifest(manifest, group)
     if not corpus.utterances:
         raise OptionError(
             f"{printable(str(path))}: no recording has a text; give a manifest (JSON lines with audio and text), or a "

@@ -36,7 +36,7 @@ class Result:
     duration: float  # seconds of audio
     language: str = "en"
     notes: tuple[str, ...] = ()  # what was wrong with the recording
-    demonstration: bool = False  # by the small model that ships; a real one writes better
+    demonstration: str = ""  # of the small model that ships: that it only demonstrates, and how to get a real one
 
     @property
     def text(self) -> str:

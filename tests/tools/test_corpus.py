@@ -55,6 +55,13 @@ def test_a_folder_holds_texts_beside_recordings(tmp_path):
     assert list(corpus.left_out) == ["lonely.txt"]
 
 
+def test_a_folder_s_manifest_stands_before_its_texts(tmp_path):
+    lines(tmp_path / "manifest.jsonl", {"audio": "one.wav", "text": "said", "group": "x"})
+    (tmp_path / "one.txt").write_text("written beside it")
+    (utterance,) = read_corpus(tmp_path).utterances
+    assert (utterance.audio, utterance.text, utterance.group) == (tmp_path / "one.wav", "said", "x")
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
