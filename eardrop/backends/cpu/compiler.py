@@ -5,13 +5,14 @@ digest its name and its own SHA-256 claim. Anything else is compiled anew, in me
 """
 
 import contextlib
+import gc
 import hashlib
 import os
 import re
 import stat
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -61,12 +62,26 @@ class Compiler:
 
     def compile(self, kernel: Kernel) -> bytes:
         """The kernel's object code, made anew."""
-        module = llvm.parse_assembly(assembled([kernel], self.target))
+        with _uncollected():
+            text = assembled([kernel], self.target)
+        module = llvm.parse_assembly(text)
         module.verify()
         optimize(module, self._machine)
         if DEBUG.level() >= SHOW_ASSEMBLY:
             sys.stderr.write(self._machine.emit_assembly(module))
         return bytes(self._machine.emit_object(module))
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without Python's search for dead cycles: it would go through all objects of the process again and again."""
+    searching = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if searching:
+            gc.enable()
 
 
 def assembled(kernels: Iterable[Kernel], target: Target) -> str:

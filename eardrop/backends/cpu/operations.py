@@ -12,7 +12,7 @@ from llvmlite import ir
 
 from eardrop.backends.cpu.target import Target
 from eardrop.backends.cpu.types import BIT, I16, I32, I64, PTR, Type
-from eardrop.backends.cpu.vector import Builder, Lanes, Operation, Value, bfloats, intrinsic, ir_type, suffix
+from eardrop.backends.cpu.vector import Builder, Lanes, Operation, Value, bfloats, const, intrinsic, ir_type, suffix
 
 # Arithmetic. LLVM has an instruction for floats and one for integers, sometimes one for each sign.
 
@@ -133,7 +133,7 @@ def _emit_splat(b: Builder, x: Value, lanes: int) -> Any:
     if isinstance(x.held, ir.Constant):
         return ir.Constant(type_, [x.held.constant] * lanes)
     nothing, first = ir.Constant(type_, ir.Undefined), ir.Constant(ir.IntType(32), 0)
-    return b.shuffle_vector(b.insert_element(nothing, x.held, first), nothing, _order([0] * lanes))
+    return b.shuffle_vector(b.insert_element(nothing, x.held, first), nothing, _order((0,) * lanes))
 
 
 splat = Operation(
@@ -145,13 +145,13 @@ splat = Operation(
 )
 
 
-def _order(order: list[int]) -> Any:
-    return ir.Constant(ir.VectorType(ir.IntType(32), len(order)), order)
+def _order(order: tuple[int, ...]) -> Any:
+    return const(I32 * len(order), order).held
 
 
 def _emit_shuffle(b: Builder, target: Target, type_: Type, x: Value, y: Value, order: tuple[int, ...]) -> Any:
     if len(order) > 1:
-        return b.shuffle_vector(x.held, y.held, _order(list(order)))
+        return b.shuffle_vector(x.held, y.held, _order(tuple(order)))
     source, lane = (x, order[0]) if order[0] < x.type.lanes else (y, order[0] - x.type.lanes)
     return b.extract_element(source.held, ir.Constant(ir.IntType(32), lane))
 
@@ -373,7 +373,7 @@ def _emit_lookup(b: Builder, target: Target, type_: Type, table: Value, index: V
 
 
 def _emit_repeat(b: Builder, table: Value, lanes: int) -> Any:
-    return b.shuffle_vector(table.held, table.held, _order([lane % 16 for lane in range(lanes)]))
+    return b.shuffle_vector(table.held, table.held, _order(tuple(lane % 16 for lane in range(lanes))))
 
 
 looked_up = Operation(

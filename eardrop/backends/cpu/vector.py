@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -200,6 +201,7 @@ def bfloats(lanes: int) -> Any:
     return ir.VectorType(_BFLOAT, lanes)
 
 
+@cache
 def ir_type(type_: Type) -> Any:
     """LLVM's type. bfloat16 is sixteen bits until it is widened."""
     if type_.element == PTR:
@@ -215,8 +217,14 @@ def const(type_: Type, number: Any) -> Value:
     numbers = np.broadcast_to(np.asarray(number), type_.lanes).astype(type_.numpy)
     if not isinstance(now, Emitter):
         return Value(type_, numbers)
-    listed = [float(x) if type_.is_float else int(x) for x in numbers]
-    return Value(type_, ir.Constant(ir_type(type_), listed if type_.lanes > 1 else listed[0]))
+    return Value(type_, _written(type_, numbers.tobytes()))
+
+
+@cache
+def _written(type_: Type, numbers: bytes) -> Any:
+    """LLVM's constant, which keeps how it is written: kernels hold the same few over and over."""
+    listed = [float(x) if type_.is_float else int(x) for x in np.frombuffer(numbers, type_.numpy)]
+    return ir.Constant(ir_type(type_), listed if type_.lanes > 1 else listed[0])
 
 
 def zero(type_: Type) -> Value:
