@@ -15,10 +15,10 @@ class Counting(NumpyBackend):
     def __init__(self) -> None:
         self.heads: list[int] = []
 
-    def linear(self, x, w, bias=None):
+    def linear(self, x, w, bias=None, activation=None):
         if len(w) == 960:  # the vocabulary
             self.heads.append(len(x))
-        return super().linear(x, w, bias)
+        return super().linear(x, w, bias, activation)
 
 
 @pytest.fixture

@@ -124,14 +124,15 @@ def test_a_fork_gets_a_team_of_its_own() -> None:
 
 
 def test_a_captured_step_replays_kernels_and_references_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(CpuBackend, "silu")  # its kernel
+    monkeypatch.delattr(CpuBackend, "add")  # its kernel
     backend = CpuBackend(2)
     rng = np.random.default_rng(0)
     w, v = (backend.weight(random_weight(rng, name, 64, 64)) for name in ("Q8_0", "F16"))
     norm = np.ones(64, np.float32)
 
     def step(x: np.ndarray) -> np.ndarray:
-        return backend.linear(backend.linear(backend.rms_norm(x, norm, 1e-5), w, activation="silu"), v)
+        hidden = backend.linear(backend.rms_norm(x, norm, 1e-5), w)
+        return backend.linear(backend.add(hidden, hidden, 0.5), v)
 
     x = backend.upload(rng.standard_normal((2, 64), dtype=np.float32))
     replay = backend.capture(step, x)
