@@ -13,6 +13,7 @@ import datetime
 import gc
 import inspect
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ import wave
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -37,6 +38,7 @@ from eardrop.bench.noise import estimate
 from eardrop.bench.pairs import full, thin, write_projector, write_text
 from eardrop.bench.review import Question, weight_bytes
 from eardrop.bench.warm import Warm
+from eardrop.gguf import open_gguf
 from eardrop.loading import load_model
 
 HERE = Path(__file__).parent
@@ -151,11 +153,16 @@ class Course:
         return Warm(load_model(text, projector, choose("cpu", threads=self.threads, **wishes)))
 
 
+@cache
 def _in_cache(path: Path) -> Path:
-    """A file whose pages the system holds."""
-    with path.open("rb") as file:
-        while file.read(1 << 24):
-            pass
+    """A file that the system holds: read anew as we map it, in large pages where there are any, for both sides."""
+    if hasattr(os, "posix_fadvise"):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    with open_gguf(path) as model:
+        for tensor in model.tensors.values():
+            tensor.raw.reshape(-1)[::4096].max(initial=0)
     return path
 
 
