@@ -32,7 +32,15 @@ def plain_samples(handed: Handed) -> Iterator[Piece] | None:
 
 
 def _pieces(handed: Handed, rate: int) -> Iterator[Piece]:
-    handed.read(_HEADER.size)
-    while samples := handed.read(_BYTES * rate):
-        yield rate, mean_of(np.frombuffer(samples, "<i2")[None])
+    _read(handed, _HEADER.size)
+    while samples := _read(handed, _BYTES * rate):
+        yield rate, mean_of(np.frombuffer(samples, "<i2", len(samples) // _BYTES)[None])
     handed.check()
+
+
+def _read(handed: Handed, count: int) -> bytes:
+    """As many bytes, fewer at the end only: a caller's file may give less than it is asked for."""
+    got = b""
+    while more := handed.read(count - len(got)):
+        got += more
+    return got

@@ -74,6 +74,21 @@ def test_what_differs_in_anything_is_left_to_ffmpeg_unread(file: bytes) -> None:
     assert handed.read(len(file) + 1) == file
 
 
+def test_a_file_that_gives_less_than_it_is_asked_for_is_read_whole() -> None:
+    class Slow(io.BytesIO):
+        def read(self, count: int | None = -1) -> bytes:
+            return super().read(min(count, 999) if count and count > 0 else count)
+
+    np.testing.assert_array_equal(read(Slow(wav(SOUND))), read(wav(SOUND)))
+
+
+def test_a_file_that_shrinks_while_it_is_read_ends_there() -> None:
+    file = io.BytesIO(wav(SOUND))
+    samples = plain_samples(Handed(file)) or iter(())
+    file.truncate(44 + 20_001)
+    assert sum(len(piece) for _, piece in samples) == 10_000
+
+
 def test_another_rate_is_resampled() -> None:
     sound = (chirp(44_100) * 32767).astype(np.int16)
     assert len(read(wav(sound, 44_100))) == round(len(sound) * 16_000 / 44_100)

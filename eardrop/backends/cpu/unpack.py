@@ -4,7 +4,7 @@
 
 Where an offset would only make signed bytes unsigned, they stay signed on processors that can multiply them so.
 
-A span is what is unpacked together: one block of 256, or two or four blocks of thirty-two. Its bytes come in groups of
+A span is what is unpacked together: a block of 256, or two to sixteen blocks of thirty-two. Its bytes come in groups of
 registers that share their scales, so that one sum of whole numbers is kept for all of a group. They come in the order
 that is cheapest to unpack, which is seldom the order of the values: a row says which quad (four neighbours, one lane of
 a sum) lies where, and x is laid out the same way. Every block format comes to that, so one product serves them all.
@@ -116,13 +116,13 @@ def _each(values: Value, first: int, count: int) -> Value:
     return values.lanes(*(first + lane * count // LANES for lane in range(LANES)))
 
 
-# Blocks of thirty-two, two or four together. Their halves lie `size` bytes apart.
+# Blocks of thirty-two, two to sixteen together. Their halves lie `size` bytes apart.
 
 
 def _halves(p: Value, size: int, blocks: int, at: int, each: int) -> Value:
     """The half at byte `at` of every block, `each` times, as float32."""
     places = [(block * size + at) // 2 for block in range(blocks)]
-    if machine().target.vector_bytes < 64 or places[-1] >= 32:
+    if machine().target.vector_bytes < 64 or places[-1] >= 32 or blocks * size < 64:  # behind them the file may end
         pieces, few = [p.load(F16, 2 * place).spread(max(each, 2)) for place in places], 8 // max(each, 2)
         spread = joined(*(widened(joined(*pieces[i : i + few])) for i in range(0, blocks, few)))  # eight by eight
         return spread if each > 1 else spread.lanes(*range(0, 2 * blocks, 2))

@@ -47,9 +47,10 @@ def test_every_processor_gives_what_the_reference_means(backend: CpuBackend) -> 
 
 
 WAYS = [(name, 512) for name in FORMATS] + [(name, 320) for name, ways in UNPACKINGS.items() if ways[-1].values == 64]
+LONG = [(name, columns) for name in ("Q4_1", "Q6_K") for columns in (5120, 5120 + 256)]  # stretches of x, and a part
 
 
-@pytest.mark.parametrize(("name", "columns"), WAYS)
+@pytest.mark.parametrize(("name", "columns"), WAYS + LONG)
 def test_a_row_among_others_has_the_bits_of_the_row_alone(backend: CpuBackend, name: str, columns: int) -> None:
     w, x = backend.weight(weight(name, 37, columns)), inputs(MOST_EXACT_ROWS, columns)
     alone = np.concatenate([backend.linear(x[i : i + 1], w) for i in range(MOST_EXACT_ROWS)])
@@ -57,9 +58,10 @@ def test_a_row_among_others_has_the_bits_of_the_row_alone(backend: CpuBackend, n
         np.testing.assert_array_equal(backend.linear(x[:rows], w), alone[:rows])
 
 
+@pytest.mark.parametrize("rows", [3, 8, 40])
 @pytest.mark.parametrize("name", ["F16", "Q4_0", "Q6_K"])
-def test_the_number_of_threads_changes_no_bit(name: str) -> None:
-    x, w = inputs(3), weight(name, 1000)
+def test_the_number_of_threads_changes_no_bit(name: str, rows: int) -> None:
+    x, w = inputs(rows), weight(name, 1001)
     results = []
     for threads in (1, 2, 4):
         backend = CpuBackend(threads)
