@@ -11,10 +11,10 @@ from eardrop.audio import SAMPLE_RATE
 from eardrop.gguf import open_gguf
 from eardrop.model.shape import AttentionShape, decoder_shape, encoder_shape
 from eardrop.tools.corpus import MANIFEST
-from eardrop.tools.evaluate import Run, Summary
+from eardrop.tools.evaluate import Run, Summary, score
 from train.formats import Measured, pair, table, verdict
 from train.learn import HOUR, Plan
-from train.report import by_kind, by_set
+from train.report import DIGITS, by_kind, by_set
 from train.voices import ENGINES, VOICES
 
 
@@ -73,13 +73,20 @@ def card(training: Training, measured: Sequence[Measured], shipped: Measured, te
         files=_files(shipped),
         voices=_voices(),
         architecture=_architecture(shipped.folder),
-        sets=rates("set", by_set(shipped.run)),
+        sets=rates("set", [*by_set(shipped.run), _digit_by_digit(shipped.run)]),
         kinds=rates("kind", by_kind(shipped.run, tests / MANIFEST)),
         recorded=_of_people(recorded),
         speech_words=shipped.speech.words.length,
         formats=table(measured),
         verdict=verdict(measured),
     )
+
+
+def _digit_by_digit(run: Run) -> Summary:
+    """The digit strings once more, each digit a word."""
+    strings = [one for one in run.scored if one.group == DIGITS]
+    again = [score(one.name, one.group, one.reference, one.heard, normalizer="basic") for one in strings]
+    return Summary(f"{DIGITS}, digit by digit", again)
 
 
 def rates(head: str, summaries: Sequence[Summary]) -> str:

@@ -27,6 +27,7 @@ from train.voices import Group
 SEED = 2026  # of the tests
 SENTENCES, QUIET = 200, 60  # of each set
 NOTHING = "nothing"
+DIGITS = "digit strings"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ SETS: Mapping[str, TestSet] = {
     "seen voices": TestSet(CLOSED, "seen"),
     "near voices": TestSet(CLOSED, "near"),
     "held-out engine": TestSet(CLOSED, "held-out"),
-    "digit strings": TestSet({"digits": 1}, "seen"),
+    DIGITS: TestSet({"digits": 1}, "seen"),
     "everyday prose": TestSet({"prose": 1}, "seen"),
 }
 

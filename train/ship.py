@@ -65,6 +65,6 @@ def spoken_by_people(manifest: Path) -> Corpus:
 def _keep_log(training: Training) -> None:
     """The plan, and every so many lines of the run's log and its cooldown's."""
     lines = training.log()
-    every = -(-len(lines) // LOG_LINES)
-    kept = [{"plan": asdict(training.plan)}, *lines[::every], *lines[-1:]]
+    every = max(1, -(-len(lines) // LOG_LINES))
+    kept = [{"plan": asdict(training.plan)}, *lines[:-1:every], *lines[-1:]]
     LOG.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
