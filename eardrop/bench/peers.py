@@ -104,7 +104,7 @@ def peer(name: str) -> Peer:
     if name == PACKAGE:
         return _package(Path(sys.executable))
     program = find(name)
-    return _package(program) if re.fullmatch(r"python[\d.]*(\.exe)?", program.name) else mtmd_cli(program)
+    return _package(program) if re.fullmatch(r"(python|pypy)[\d.]*t?(\.exe)?", program.name) else mtmd_cli(program)
 
 
 def mtmd_cli(program: Path) -> Peer:
