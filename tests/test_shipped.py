@@ -1,7 +1,4 @@
-"""The pair that ships: it loads when nothing was named, hears the examples, says what it is, and travels in a wheel.
-
-Until a pair lies in eardrop/data these tests are skipped.
-"""
+"""The pair that ships: it loads when nothing was named, hears the examples, says what it is, and travels in a wheel."""
 
 import json
 import subprocess
@@ -11,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hatchling import build
 
 import eardrop
 from eardrop.audio import read
@@ -28,8 +26,6 @@ MOST_WRONG = 0.05  # of the words of the examples in trained voices
 NEAR_TIE = 0.58  # of logits: what rounding in Q8_0 products may turn round; golden/check.py has it
 TRIES = 6  # llama-mtmd-cli now and then ends before all is written
 HEAVIER = ("F16", "BF16", "F32")
-
-shipped = pytest.mark.skipif(not BUNDLED.is_dir(), reason="no pair ships yet")
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +47,6 @@ def test_every_example_lies_there_and_they_are_small() -> None:
     assert names == {path.name for path in (ROOT / "examples").iterdir() if path.suffix != ".jsonl"}
 
 
-@shipped
 def test_the_pair_is_small_quantised_and_has_its_card() -> None:
     text = find_text(BUNDLED)
     files = (text, find_projector(text))
@@ -66,7 +61,6 @@ def test_the_pair_is_small_quantised_and_has_its_card() -> None:
     assert (ROOT / "train" / "shipped.jsonl").stat().st_size <= 100_000
 
 
-@shipped
 def test_it_is_loaded_when_no_model_was_named_and_results_say_so(tmp_path: Path) -> None:
     with eardrop.load(threads=1) as named_none:
         result = named_none.transcribe(EXAMPLES[0].audio)
@@ -76,7 +70,6 @@ def test_it_is_loaded_when_no_model_was_named_and_results_say_so(tmp_path: Path)
     assert eardrop.Result.read(tmp_path / "kept.json") == result
 
 
-@shipped
 def test_the_command_says_once_that_it_demonstrates(capsys: pytest.CaptureFixture[str]) -> None:
     example = str(EXAMPLES[0].audio)
     assert main(["transcribe", example, "-f", "txt,json"]) == 0
@@ -87,7 +80,6 @@ def test_the_command_says_once_that_it_demonstrates(capsys: pytest.CaptureFixtur
     assert err == f"eardrop: {DEMONSTRATION}\n"
 
 
-@shipped
 def test_make_demo_prints_the_words_of_its_recording(asr: eardrop.Recognizer) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     (said,) = (example.text for example in EXAMPLES if f"examples/{example.name}" in makefile)
@@ -95,7 +87,6 @@ def test_make_demo_prints_the_words_of_its_recording(asr: eardrop.Recognizer) ->
     assert asr.transcribe(audio).text == said
 
 
-@shipped
 def test_examples_in_trained_voices_are_heard(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(ROOT / "examples"), "--json", "-q", "-t", "1"]) == 0
     parts = {part["name"]: part for part in json.loads(capsys.readouterr().out)["parts"]}
@@ -103,7 +94,6 @@ def test_examples_in_trained_voices_are_heard(capsys: pytest.CaptureFixture[str]
     assert parts["nothing"]["spoke_on_silence"] == 0
 
 
-@shipped
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_llama_cpp_prints_our_text(example: Utterance, asr: eardrop.Recognizer, llama: Path) -> None:
     tokens = list(asr.generate(system="Perform ASR.", audio=read(example.audio), max_tokens=60, dialect=LLAMA_CPP))
@@ -131,9 +121,7 @@ def their_text(program: Path, audio: Path) -> bytes:
     pytest.skip(f"{program} ended {TRIES} times before all was written")
 
 
-@shipped
 def test_a_wheel_and_an_sdist_carry_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    build = pytest.importorskip("hatchling.build", reason="hatchling isn't installed")
     monkeypatch.chdir(ROOT)
     with zipfile.ZipFile(tmp_path / build.build_wheel(str(tmp_path))) as wheel:
         carried = [wheel.namelist()]
