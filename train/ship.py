@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from eardrop.hub.resolve import BUNDLED
-from eardrop.tools.corpus import MANIFEST, Corpus, read_corpus
+from eardrop.tools.corpus import MANIFEST, NAMES, Corpus, read_corpus
 from eardrop.tools.evaluate import Run
 from train.card import Training, card
 from train.formats import Measured, Tell, kept_run, measure, pair
@@ -15,11 +15,7 @@ FORM = "Q8_0"
 LOG = Path(__file__).with_name("shipped.jsonl")
 LOG_LINES = 500  # some eighty kilobytes
 MOST_BYTES = 25_000_000  # of the pair
-SPOKEN = (
-    "speech",
-    "speech-joined",
-    "nonspeech",
-)  # kinds of a manifest of recordings; others repeat a few in many formats
+SPOKEN = ("speech", "speech-joined", "nonspeech")  # kinds of recordings; others repeat a few in many formats
 
 
 def ship(training: Training, model: Path, tests: Path, recordings: Path | None, *, tell: Tell) -> None:
@@ -58,7 +54,7 @@ def spoken_by_people(manifest: Path) -> Corpus:
     """The recordings of a manifest that are speech, or sounds without any, by their source."""
     corpus = read_corpus(manifest, group="source")
     rows = map(json.loads, manifest.read_text(encoding="utf-8").splitlines())
-    meant = {row["file"] for row in rows if row["kind"] in SPOKEN}
+    meant = {row[next(name for name in NAMES if name in row)] for row in rows if row["kind"] in SPOKEN}
     return Corpus(corpus.name, [one for one in corpus.utterances if one.name in meant], corpus.left_out)
 
 

@@ -61,10 +61,11 @@ def test_the_log_is_of_the_steps_that_led_to_the_model(tmp_path: Path) -> None:
     assert [line["hours"] for line in training.log()] == [1.0, 2.0, 2.5, 3.5]
 
 
-def test_recordings_for_other_tests_are_no_recorded_speech(tmp_path: Path) -> None:
+@pytest.mark.parametrize("column", ["file", "audio"])
+def test_recordings_for_other_tests_are_no_recorded_speech(tmp_path: Path, column: str) -> None:
     rows = [("a.flac", "speech", "Hello."), ("b.mp3", "speech-format", "Hello."), ("c.wav", "nonspeech", "")]
     (tmp_path / "manifest.jsonl").write_text(
-        "".join(json.dumps({"file": f, "kind": k, "text": t, "source": k}) + "\n" for f, k, t in rows)
+        "".join(json.dumps({column: f, "kind": k, "text": t, "source": k}) + "\n" for f, k, t in rows)
     )
     corpus = spoken_by_people(tmp_path / "manifest.jsonl")
     assert [(one.name, one.group) for one in corpus.utterances] == [("a.flac", "speech"), ("c.wav", "nonspeech")]

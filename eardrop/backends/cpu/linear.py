@@ -2,9 +2,9 @@
 
 One weight row after another is unpacked, a span at a time, and multiplied with some rows of x together. Where these
 rows are too long for the first cache, a few weight rows are multiplied with one stretch of them, then with the next.
-For each output the sums run over the spans in their order, in one register, whose lanes are added halves first. Neither
-the number of rows nor that of threads changes it, so a row among others has the bits of the row alone. Many rows are
-multiplied otherwise, in `panels.py`.
+For each output of a block format the sums run over the spans in their order, lane by lane, and lanes are added halves
+first; of plain numbers even and odd vectors are added apart. Neither the number of rows nor that of threads changes
+that, so a row among others has the bits of the row alone. Many rows are multiplied otherwise, in `panels.py`.
 """
 
 from functools import cache

@@ -190,7 +190,7 @@ class Program:
         self.shares[:] = TAKEN
 
 
-_FLOAT, _BITS = struct.Struct("<fxxxx"), struct.Struct("<q")
+_FLOAT, _BITS = struct.Struct("<f4x"), struct.Struct("<q")
 
 
 def word(argument: Any) -> int:

@@ -120,7 +120,11 @@ def _each(values: Value, first: int, count: int) -> Value:
 
 
 def _halves(p: Value, size: int, blocks: int, at: int, each: int) -> Value:
-    """The half at byte `at` of every block, `each` times, as float32."""
+    """The half at byte `at` of every block, `each` times, as float32.
+
+    Who turns the lanes once more takes each half once: LLVM 22 loses lanes of AVX-512 where halves that were spread
+    before they were widened are chosen from again.
+    """
     places = [(block * size + at) // 2 for block in range(blocks)]
     if machine().target.vector_bytes < 64 or places[-1] >= 32 or blocks * size < 64:  # behind them the file may end
         pieces, few = [p.load(F16, 2 * place).spread(max(each, 2)) for place in places], 8 // max(each, 2)
@@ -232,8 +236,8 @@ def _level_parts(p: Value, size: int, blocks: int) -> tuple[Value, ...]:
 def _q8_0(p: Value) -> Iterator[Group]:
     """Signed bytes."""
     size = by_name("Q8_0").block_bytes
-    q = _joined_at(p, size, 2, 2, BLOCK)
-    yield Group((q ^ SIGN if _signed() == U8 else q.bits(I8 * q.type.lanes),), _each(_halves(p, size, 2, 0, 1), 0, 2))
+    q, scales = _joined_at(p, size, 2, 2, BLOCK), _halves(p, size, 2, 0, 1)
+    yield Group((q ^ SIGN if _signed() == U8 else q.bits(I8 * q.type.lanes),), _each(scales, 0, 2))
 
 
 def _eight_q8_0(p: Value) -> Iterator[Group]:
