@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from eardrop.gguf import open_gguf
     from eardrop.loading import load
     from eardrop.transcribe import Options, Recognizer
-    from eardrop.transcript import Result, Segment
+    from eardrop.transcript import Result, Segment, Word
 
 # Where each public name lives. They are imported when they are first used: `eardrop --version` needs none.
 _HOMES = {
@@ -52,7 +52,7 @@ _HOMES = {
     "open_gguf": "eardrop.gguf",
     "load": "eardrop.loading",
     **dict.fromkeys(("Options", "Recognizer"), "eardrop.transcribe"),
-    **dict.fromkeys(("Result", "Segment"), "eardrop.transcript"),
+    **dict.fromkeys(("Result", "Segment", "Word"), "eardrop.transcript"),
 }
 
 __all__ = [
@@ -73,6 +73,7 @@ __all__ = [
     "Recognizer",
     "Result",
     "Segment",
+    "Word",
     "__version__",
     "load",
     "log_mel",

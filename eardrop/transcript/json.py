@@ -9,7 +9,7 @@ from eardrop.errors import OptionError
 from eardrop.printable import printable
 
 if TYPE_CHECKING:
-    from eardrop.transcript.result import Result, Segment
+    from eardrop.transcript.result import Result, Segment, Word
 
 HOP_SECONDS = 0.01  # whisper's `seek` counts mel frames
 
@@ -25,11 +25,15 @@ def write(result: "Result") -> str:
         "model": result.model,
         "demonstration": result.demonstration,
         "notes": list(result.notes),
+        "skipped": [list(stretch) for stretch in result.skipped],
+        "coverage": result.coverage,
+        "words_by": result.words_by,
     }
     return json.dumps(whole)
 
 
 def _segment(index: int, segment: "Segment") -> dict[str, Any]:
+    words = [_word(word) for word in segment.words]
     return {
         "id": index,
         "seek": round(segment.start / HOP_SECONDS),
@@ -42,7 +46,14 @@ def _segment(index: int, segment: "Segment") -> dict[str, Any]:
         "compression_ratio": _compression_ratio(segment.text),
         "no_speech_prob": 0.0,
         "warnings": list(segment.warnings),
+        "speech": segment.speech,
+        **({"speaker": segment.speaker} if segment.speaker else {}),
+        **({"words": words} if words else {}),
     }
+
+
+def _word(word: "Word") -> dict[str, Any]:
+    return {"word": f" {word.text}", "start": word.start, "end": word.end, "probability": word.probability}
 
 
 def _compression_ratio(text: str) -> float:
@@ -52,20 +63,26 @@ def _compression_ratio(text: str) -> float:
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What `write` wrote: the result's own fields, and those of its segments."""
+    """What `write` wrote: the result's own fields, and those of its segments, words as fields of their own."""
     try:
         whole = json.loads(path.read_text(encoding="utf-8"))
-        facts = {name: whole[name] for name in ("source", "model", "demonstration", "duration", "language")}
-        segments = [
-            {
-                **{name: segment[name] for name in ("start", "end", "text")},
-                "tokens": tuple(segment["tokens"]),
-                "logprob": segment["avg_logprob"],
-                "warnings": tuple(segment["warnings"]),
-            }
-            for segment in whole["segments"]
-        ]
-        return {**facts, "notes": tuple(whole["notes"])}, segments
+        facts = {name: whole[name] for name in ("source", "model", "demonstration", "duration", "language", "words_by")}
+        facts |= {"notes": tuple(whole["notes"]), "skipped": tuple((start, end) for start, end in whole["skipped"])}
+        return facts, [_segment_read(segment) for segment in whole["segments"]]
     except (ValueError, KeyError, TypeError) as error:
         found = printable(f"{type(error).__name__}: {error}", most=100)
         raise OptionError(f"{printable(path.name)}: expected a transcript that eardrop wrote ({found})") from None
+
+
+def _segment_read(segment: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **{name: segment[name] for name in ("start", "end", "text", "speech")},
+        "tokens": tuple(segment["tokens"]),
+        "logprob": segment["avg_logprob"],
+        "warnings": tuple(segment["warnings"]),
+        "speaker": segment.get("speaker", ""),
+        "words": tuple(
+            {"start": word["start"], "end": word["end"], "text": word["word"][1:], "probability": word["probability"]}
+            for word in segment.get("words", ())
+        ),
+    }

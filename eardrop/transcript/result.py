@@ -15,6 +15,16 @@ FORMATS = {"txt": txt, "json": json}
 
 
 @dataclass(frozen=True)
+class Word:
+    """A word with the marks at it. Times in seconds of the recording, estimated as `Result.words_by` says."""
+
+    start: float
+    end: float
+    text: str
+    probability: float = 1.0  # that of its least certain token
+
+
+@dataclass(frozen=True)
 class Segment:
     """A stretch of speech. Times in seconds of the recording."""
 
@@ -24,6 +34,9 @@ class Segment:
     tokens: tuple[int, ...] = ()
     logprob: float = 0.0  # mean over the tokens
     warnings: tuple[str, ...] = ()  # why the text may be wrong or incomplete
+    words: tuple[Word, ...] = ()  # where they were asked for
+    speech: float = 0.0  # seconds of it in which somebody was heard to speak
+    speaker: str = ""  # the channel it was heard on, where channels were transcribed each for itself
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,15 @@ class Result:
     language: str = "en"
     notes: tuple[str, ...] = ()  # what was wrong with the recording
     demonstration: str = ""  # of the small model that ships: that it only demonstrates, and how to get a real one
+    skipped: tuple[tuple[float, float], ...] = ()  # stretches in which nobody was heard: not transcribed
+    words_by: str = ""  # how the times of words were estimated
+
+    @property
+    def coverage(self) -> float:
+        """The share of the speech heard whose text is there and not known to be incomplete; 1 where none was heard."""
+        heard = sum(segment.speech for segment in self.segments)
+        kept = sum(segment.speech for segment in self.segments if segment.text and not segment.warnings)
+        return kept / heard if heard else 1.0
 
     @property
     def text(self) -> str:
@@ -62,7 +84,8 @@ class Result:
     def read(cls, path: str | os.PathLike[str]) -> "Result":
         """A result that `write` wrote as json."""
         facts, segments = json.read(Path(path))
-        return cls(segments=tuple(Segment(**segment) for segment in segments), **facts)
+        whole = (segment | {"words": tuple(Word(**word) for word in segment["words"])} for segment in segments)
+        return cls(segments=tuple(Segment(**segment) for segment in whole), **facts)
 
 
 def _write_atomically(target: Path, text: str) -> None:

@@ -7,24 +7,41 @@ from pathlib import Path
 import pytest
 
 from eardrop.errors import OptionError
-from eardrop.transcript import FORMATS, Result, Segment
+from eardrop.transcript import FORMATS, Result, Segment, Word
 
 RESULT = Result(
     (
-        Segment(0.0, 1.5, " Hello there.", (5, 6), -0.25),
+        Segment(
+            0.0,
+            1.5,
+            " Hello there.",
+            (5, 6),
+            -0.25,
+            words=(Word(0.1, 0.5, "Hello", 0.9), Word(0.6, 1.2, "there.", 0.8)),
+            speech=1.25,
+            speaker="left",
+        ),
         Segment(1.5, 2.0, "", ()),
-        Segment(2.0, 4.25, "Grüße \U0001f600\n", (7,), -0.5, ("cut off",)),
+        Segment(2.0, 4.25, "Grüße \U0001f600\n", (7,), -0.5, ("cut off",), speech=0.75),
     ),
     source="talk.mp3",
     model="tiny",
     duration=4.25,
     notes=("truncated",),
+    skipped=((1.5, 2.0),),
+    words_by="attention",
 )
 
 
 def test_text_joins_what_was_said() -> None:
     assert RESULT.text == " Hello there. Grüße \U0001f600\n"
     assert RESULT.warnings == ("truncated", "cut off")
+
+
+def test_coverage_is_the_share_of_speech_whose_text_is_sound() -> None:
+    assert RESULT.coverage == 1.25 / 2
+    assert Result((), "a", "m", 3.0).coverage == 1.0
+    assert Result((Segment(0, 1, "", speech=1.0),), "a", "m", 1.0).coverage == 0.0
 
 
 def test_txt_is_one_stripped_segment_a_line(tmp_path: Path) -> None:
