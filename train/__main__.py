@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--workers", type=int, default=0, help="processes that make batches; 0 is this one")
     parser.add_argument("--batch-seconds", type=float, default=24.0)
+    parser.add_argument("--prose", type=float, help="share of everyday prose (learn: as made; cooldown: 0.3)")
     parser.add_argument("--rate", type=float, default=1e-3)
     return parser
 
@@ -82,7 +83,7 @@ def _learn(wishes: argparse.Namespace, *, cooldown: bool = False) -> None:
     )
     plan = Plan(
         seed=wishes.seed, hours=wishes.hours or 60.0, rate=wishes.rate, batch_seconds=wishes.batch_seconds,
-        minutes=wishes.minutes, device=wishes.device, workers=wishes.workers,
+        minutes=wishes.minutes, device=wishes.device, workers=wishes.workers, prose=wishes.prose,
     )  # fmt: skip
     folder = wishes.folder
     if cooldown:

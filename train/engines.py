@@ -150,6 +150,28 @@ def _flite() -> _Flite:
     return _Flite()
 
 
+# SVOX Pico
+
+
+class _Pico:
+    """SVOX Pico, a voice a language, at its own pace and pitch in percent."""
+
+    def __init__(self, language: str) -> None:
+        from ttspico import TtsEngine  # an extra of the recipe, built from source
+
+        self._engine = TtsEngine(language)
+
+    def say(self, text: str, random: Random) -> Samples:
+        self._engine.rate = random.randrange(80, 130)
+        self._engine.pitch = random.randrange(80, 121)
+        return np.frombuffer(self._engine.speak(text) or b"", np.int16)  # at 16 kHz
+
+
+@cache
+def _pico(language: str) -> _Pico:
+    return _Pico(language)
+
+
 # festival, for tests only: a process for each sentence
 
 
@@ -167,5 +189,6 @@ def _festival(voice: str, text: str, random: Random) -> Samples:
 _SAY: Mapping[str, Callable[[str, str, Random], Samples]] = {
     "espeak": lambda voice, text, random: _espeak().say(voice, text, random),
     "flite": lambda voice, text, random: _flite().say(voice, text, random),
+    "pico": lambda voice, text, random: _pico(voice).say(text, random),
     "festival": _festival,
 }

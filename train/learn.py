@@ -26,7 +26,7 @@ from train.network import Lfm2Audio, Shape
 from train.vocabulary import PAD, tokenizer
 
 HOUR = 3600.0
-PROSE_AT_LAST = 0.15  # while the rate falls: what the model is meant for counts most
+PROSE_AT_LAST = 0.3  # while the rate falls: what the model is meant for counts most
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,11 @@ def started_cooldown(folder: Path, plan: Plan, hours: float) -> tuple[Path, Plan
         for name in ("merges.txt", "checkpoint.pt"):
             shutil.copyfile(folder / name, cooled / name)
         heard = torch.load(cooled / "checkpoint.pt", map_location="cpu", weights_only=True)["seconds"] / HOUR
-        ending = {"hours": heard + hours, "cooldown": hours, "prose": PROSE_AT_LAST}
+        ending = {
+            "hours": heard + hours,
+            "cooldown": hours,
+            "prose": PROSE_AT_LAST if plan.prose is None else plan.prose,
+        }
         (cooled / "plan.json").write_text(json.dumps(ending), encoding="utf-8")
     return cooled, replace(plan, **json.loads((cooled / "plan.json").read_text(encoding="utf-8")))
 

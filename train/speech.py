@@ -20,11 +20,11 @@ import numpy as np
 
 from eardrop.audio import SAMPLE_RATE
 from train.engines import Samples, say
-from train.text import CLOSED, WIDE, Sentence, sentences
+from train.text import CLOSED, PROSE, WIDE, Sentence, sentences
 from train.voices import Group, Voice, draw_voice
 
 SENTENCES = 200  # in a shard: about ten minutes
-CLOSED_SHARDS = 60  # the first are of the closed domain, those after it of everyday prose, too
+MIXES = ((60, CLOSED), (300, WIDE), (1_000_000, PROSE))  # up to which shard what is said
 MOST_SECONDS = 12.0
 
 
@@ -62,7 +62,7 @@ def make_shard(folder: Path, seed: int, number: int) -> float:
     """Make a shard unless it is there; its seconds."""
     index, pcm = folder / f"{number:05}.json", folder / f"{number:05}.pcm"
     if not index.exists():
-        mix = CLOSED if number < CLOSED_SHARDS else WIDE
+        mix = next(mix for stop, mix in MIXES if number < stop)
         made = list(islice(utterances(f"{seed}/{number}", mix, "seen", held_out=False), SENTENCES))
         pcm.write_bytes(b"".join(utterance.samples.astype("<i2").tobytes() for utterance in made))
         rows = [[utterance.kind, utterance.text, utterance.voice, len(utterance.samples)] for utterance in made]

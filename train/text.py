@@ -170,6 +170,10 @@ WIDE = {
     "digits": 6, "number": 5, "letters": 6, "date": 4, "time": 4, "command": 6, "sentence": 24, "plain": 15, "prose": 30
 }  # fmt: skip
 
+PROSE = {
+    "digits": 3, "number": 3, "letters": 4, "date": 1, "time": 1, "command": 3, "sentence": 10, "plain": 20, "prose": 55
+}  # fmt: skip
+
 
 def sentences(random: Random, mix: Mapping[str, int], *, held_out: bool = False) -> Iterator[Sentence]:
     """Sentences without end, of the kinds and in the shares of `mix`; for training, or held out for tests."""

@@ -31,6 +31,7 @@ ENGINES: Mapping[str, Engine] = {
     "flite": Engine(
         "libflite1", "Carnegie Mellon University, BSD-like: use, copy, modify, sell; names and notices kept"
     ),
+    "pico": Engine("ttspico, of the package index, with SVOX Pico and its voices", "SVOX AG, Apache-2.0"),
     "festival": Engine(
         "festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts",
         "University of Edinburgh and Carnegie Mellon University, MIT-like; the HTS voice BSD-3-clause",
@@ -78,6 +79,7 @@ VOICES: tuple[Voice, ...] = (
     *_espeak(_VARIANTS, "seen", 60),
     *(Voice("flite", name, "seen", weight) for name, weight in (("kal", 4), ("kal16", 8))),  # kal at 8 kHz
     *(Voice("flite", name, "seen", weight) for name, weight in (("awb", 9), ("rms", 9), ("slt", 10))),
+    *(Voice("pico", name, "seen", 25) for name in ("en-US", "en-GB")),
     *_espeak(_NEAR_VARIANTS, "near", 1),
     # its third voice, kal_diphone, speaks from the recordings of flite's kal
     Voice("festival", "ked_diphone", "held-out", 1),
