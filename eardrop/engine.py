@@ -48,6 +48,7 @@ class Model:
     files: tuple[GgufFile, ...] = ()
     architecture: Architecture = LFM2_AUDIO
     languages: tuple[str, ...] = ("en",)  # it writes, its own first
+    window_seconds: tuple[float, float] = LFM2_AUDIO.window_seconds  # of what it transcribes as one: usual, most
     demonstration: str = ""  # of the pair that ships: that it only shows how things go, and how to get a real one
 
     @property
@@ -143,7 +144,7 @@ class Engine:
         if kv is not None and kv not in model.backend.kv_types:
             kinds = " or ".join(model.backend.kv_types)
             raise OptionError(f"kv is {kv!r}, expected {kinds}, which backend {model.backend.name!r} has")
-        self.model = model
+        self.model, self.streams = model, streams
         self._listener = _Listener(model)
         self._batch = Batch(model.decoder, model.backend, _Preparer(model, self._listener), streams, kv)
         self._thread = threading.Thread(target=self._batch.run, name="eardrop-decode", daemon=True)

@@ -8,6 +8,7 @@
      ├── OptionError           a wish that can't be met: change the option
      ├── MissingExtra          a part that isn't installed: the message holds the pip command
      ├── ContextFull           prompt and answer need more rows than there are: shorten, or raise the limit
+     ├── Incomplete            a text is there, and may be wrong or incomplete, where that was to be an error
      ├── EngineClosed          the engine was closed, failed or forked away: load again
      └── Cancelled             somebody asked to stop
 
@@ -62,6 +63,12 @@ class ContextFull(EardropError):
     """Prompt and answer need more rows than the context holds; nothing was changed."""
 
     exit_code = 6
+
+
+class Incomplete(EardropError):
+    """A text may be wrong or incomplete, and --strict was given; the warnings before it say where."""
+
+    exit_code = 8
 
 
 class EngineClosed(EardropError):

@@ -9,7 +9,7 @@ from eardrop.backends import choose
 from eardrop.engine import Engine, Model
 from eardrop.errors import ModelFileError
 from eardrop.gguf import GgufFile, open_gguf
-from eardrop.hub import DEMONSTRATION, fetch, find_projector, is_bundled, locate
+from eardrop.hub import DEMONSTRATION, DEMONSTRATION_SECONDS, fetch, find_projector, is_bundled, locate
 from eardrop.model.kinds import Kind, require
 from eardrop.model.shape import DecoderShape, EncoderShape, decoder_shape, encoder_shape
 from eardrop.model.weights import load_decoder, load_encoder
@@ -84,6 +84,7 @@ def _loaded(text: GgufFile, audio: GgufFile, backend: Backend, progress: Callabl
     check_template(text.facts.get("tokenizer.chat_template"), printable(str(text.path)))
     decoder, encoder = decoder_shape(text), encoder_shape(audio)
     tokenizer = Tokenizer.from_facts(text.facts, printable(str(text.path)))
+    bundled = is_bundled(text.path)
     _check_match(text, audio, decoder, encoder, tokenizer)
     told = _counted(progress, len(text.tensors) + len(audio.tensors))
     model = Model(
@@ -94,7 +95,8 @@ def _loaded(text: GgufFile, audio: GgufFile, backend: Backend, progress: Callabl
         backend=backend,
         files=(text, audio),
         languages=LFM2_AUDIO.languages(text.facts, text.path.name),
-        demonstration=DEMONSTRATION if is_bundled(text.path) else "",
+        window_seconds=DEMONSTRATION_SECONDS if bundled else LFM2_AUDIO.window_seconds,
+        demonstration=DEMONSTRATION if bundled else "",
     )
     progress(1.0)  # whatever a file holds besides
     return model

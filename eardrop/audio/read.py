@@ -45,6 +45,7 @@ class Blocks(Iterator[Float32]):
     def __init__(self, samples: Generator[Float32, None, None], notes: list[str]) -> None:
         self._samples = samples
         self.notes = notes
+        self.announced: float | None = None
 
     def __iter__(self) -> Self:
         return self

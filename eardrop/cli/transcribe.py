@@ -2,16 +2,20 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from eardrop.audio import name_of
 from eardrop.cli.flags import Parser, add_model, add_options, computed, find_model, given
-from eardrop.cli.terminal import ERRORS, NOTES, Screen, Voice, bar, spinner
-from eardrop.errors import EardropError, OptionError
+from eardrop.cli.terminal import ERRORS, NOTES, Screen, Voice, bar
+from eardrop.cli.watch import WATCHES, Watch, watch
+from eardrop.errors import EardropError, Incomplete, OptionError
 from eardrop.loading import load
-from eardrop.transcribe import Options, Recognizer, language_of
-from eardrop.transcript import FORMATS, Result
+from eardrop.transcribe import Options, Outcome, Progress, Recognizer, language_of
+from eardrop.transcript import FORMATS, txt
 
 EXAMPLES = """\
   eardrop transcribe -m LFM2-Audio-1.5B-F16.gguf talk.mp3
@@ -35,9 +39,10 @@ def main(words: Sequence[str]) -> int:
         asr = load(model, projector=projector, progress=progress, **computed(wishes))
     with asr:
         language_of(asr.model, checked)
-        work = _Work(asr, options, wishes.formats or ["txt"], voice, headed=len(wishes.files) > 1)
-        codes = [work.transcribe(file) for file in wishes.files]
-    return next((code for code in codes if code), 0)
+        several = len(wishes.files) > 1
+        shown = watch(wishes.progress, voice, len(wishes.files))
+        work = _Work(asr, options, wishes.formats or ["txt"], voice, shown, several, wishes.strict)
+        return work.transcribe(wishes.files)
 
 
 def _parser() -> Parser:
@@ -54,6 +59,13 @@ def _parser() -> Parser:
         help=f"{', '.join(FORMATS)}; several with commas, or repeated (default: txt)",
     )  # fmt: skip
     add_options(parser, Options)
+    parser.add_argument(
+        "--progress", choices=WATCHES, default="auto",
+        help="how far it is, on standard error: bars or lines, json for programs, off (default: auto)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--strict", action="store_true", help=f"exit with {Incomplete.exit_code} if a text may be wrong or incomplete"
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="errors and text, nothing else")
     return parser
 
@@ -73,47 +85,63 @@ def _about(name: str, message: str) -> str:
 
 @dataclass(frozen=True)
 class _Work:
-    """What is done with each recording."""
+    """What is done with the recordings."""
 
     asr: Recognizer
-    options: dict[str, object]
+    options: dict[str, Any]
     formats: Sequence[str]
     voice: Voice
+    watch: Watch
     headed: bool  # several recordings: say whose text comes
+    strict: bool  # a warning is a failure
 
-    def transcribe(self, file: str) -> int:
-        """Write the recording's text; the exit code."""
-        name = name_of(file)
+    def transcribe(self, files: Sequence[str]) -> int:
+        """Write the text of each recording, in their order; the first exit code that isn't 0."""
+        codes = [0]
+        with self.watch as watch, closing(self._outcomes(files, watch)) as outcomes:
+            for number, outcome in enumerate(outcomes):
+                watch.ended(number)
+                watch.above(partial(self._write, name_of(files[number]), outcome))
+                codes.append(self._code(outcome))
+        return next((code for code in codes if code), 0)
+
+    def _outcomes(self, files: Sequence[str], watch: Watch) -> Generator[Outcome, None, None]:
+        if len(files) > 1:
+            yield from self.asr.transcribe_many(files, told=watch.told, **self.options)
+            return
+        (file,) = files
+        try:
+            yield self.asr.transcribe(file, told=partial(self._told, watch), **self.options)
+        except EardropError as error:
+            yield error
+
+    @property
+    def _live(self) -> bool:
+        """Whether somebody reads along: a single recording's text on a terminal."""
+        return not self.headed and self.formats == ["txt"] and sys.stdout.isatty()
+
+    def _told(self, watch: Watch, progress: Progress) -> None:
+        watch.told(0, progress)
+        if self._live and progress.segment is not None:
+            watch.above(partial(self._show, txt.line(progress.segment)))
+
+    def _show(self, text: str) -> None:
+        screen = Screen()
+        screen.write(text)
+        screen.end_line()
+
+    def _write(self, name: str, outcome: Outcome) -> None:
         if self.headed and self.voice.level >= NOTES:
             print(f"==> {name} <==", file=sys.stderr, flush=True)
-        try:
-            result = self._watched(file, name)
-        except EardropError as error:
-            self.voice.complain(_about(name, str(error)))
-            return error.exit_code
-        for warning in result.warnings:
+        if isinstance(outcome, EardropError):
+            self.voice.complain(_about(name, str(outcome)))
+            return
+        for form in () if self._live else self.formats:
+            self._show(FORMATS[form].write(outcome))
+        for warning in outcome.warnings:
             self.voice.warn(_about(name, warning))
-        return 0
 
-    def _watched(self, file: str, name: str) -> Result:
-        """On a terminal plain text appears as it is generated, else when it is done."""
-        screen, live = Screen(), self.formats == ["txt"] and sys.stdout.isatty()
-        begun = False
-        try:
-            with spinner(name, shown=self.voice.level >= NOTES) as hide:
-
-                def told(text: str) -> None:
-                    nonlocal begun
-                    text = text if begun else text.lstrip()
-                    if text and live:
-                        hide()
-                        begun = True
-                        screen.write(text)
-
-                result = self.asr.transcribe(file, told=told, **self.options)  # type: ignore[arg-type]
-        finally:
-            screen.end_line()
-        for form in () if live else self.formats:
-            screen.write(FORMATS[form].write(result))
-            screen.end_line()
-        return result
+    def _code(self, outcome: Outcome) -> int:
+        if isinstance(outcome, EardropError):
+            return outcome.exit_code
+        return Incomplete.exit_code if self.strict and outcome.warnings else 0

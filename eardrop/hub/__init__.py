@@ -4,10 +4,20 @@ from eardrop.hub.beside import find_projector, find_text
 from eardrop.hub.cache import Cached, Files, cached, every, remove
 from eardrop.hub.download import Plan, ask, fetch, take
 from eardrop.hub.names import KNOWN, HubName, parse, require_name
-from eardrop.hub.resolve import DEMONSTRATION, is_bundled, locate, not_fetched, standing, use, use_none
+from eardrop.hub.resolve import (
+    DEMONSTRATION,
+    DEMONSTRATION_SECONDS,
+    is_bundled,
+    locate,
+    not_fetched,
+    standing,
+    use,
+    use_none,
+)
 
 __all__ = [
     "DEMONSTRATION",
+    "DEMONSTRATION_SECONDS",
     "KNOWN",
     "Cached",
     "Files",

@@ -1,6 +1,8 @@
 """Recordings become transcripts: the recogniser, and the wishes it understands."""
 
+from eardrop.transcribe.many import Outcome
 from eardrop.transcribe.options import Options
-from eardrop.transcribe.recognizer import Recognizer, language_of, one_window
+from eardrop.transcribe.recognizer import Recognizer, one_window
+from eardrop.transcribe.transcription import Progress, language_of
 
-__all__ = ["Options", "Recognizer", "language_of", "one_window"]
+__all__ = ["Options", "Outcome", "Progress", "Recognizer", "language_of", "one_window"]

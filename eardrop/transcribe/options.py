@@ -14,6 +14,7 @@ class Wishes(TypedDict, total=False):
     max_seconds: float
     track: int | None
     language: str | None
+    window: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +26,16 @@ class Options:
     )
     max_seconds: float = field(
         default=DAY,
-        metadata={"help": "refuse longer recordings, counted while decoding (default: a day; one window holds 327 s)"},
+        metadata={"help": "refuse longer recordings, counted while decoding (default: a day)"},
     )
     track: int | None = field(
         default=None, metadata={"help": "audio track of a container, from 0 (default: the one marked as default)"}
     )
     language: str | None = field(
         default=None, metadata={"help": "what is spoken: en, or ja with a Japanese model (default: the model's own)"}
+    )
+    window: float | None = field(
+        default=None, metadata={"help": "most seconds that are transcribed as one, cut in pauses (default: 30)"}
     )
 
     def __post_init__(self) -> None:
@@ -41,3 +45,5 @@ class Options:
             raise OptionError(f"max_seconds is {self.max_seconds}, expected more than 0")
         if self.track is not None and self.track < 0:
             raise OptionError(f"track is {self.track}, expected 0 or more")
+        if self.window is not None and not self.window >= 1:
+            raise OptionError(f"window is {self.window:g} seconds, expected at least 1")

@@ -1,10 +1,11 @@
 """A recogniser: an engine, and what turns a recording into segments of text.
 
-`stream` is the primitive; `transcribe` collects it. One clip is one window for now: windows over recordings of any
-length come with the stage that cuts in pauses.
+`stream` is the primitive; `transcribe` collects it, `transcribe_many` runs several. What happens to a recording on its
+way is `transcription.py`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Unpack
 
@@ -12,14 +13,14 @@ import numpy as np
 
 from eardrop.audio import SAMPLE_RATE, Source, blocks, name_of
 from eardrop.dialect import REFERENCE, Dialect
-from eardrop.engine import Engine, Handle, Model, Request, Token
+from eardrop.engine import Engine, Model, Request, Token
 from eardrop.errors import AudioTooLong, OptionError
 from eardrop.ops import Float32
-from eardrop.printable import printable
-from eardrop.search import Finish, Greedy, Search
-from eardrop.stages import stage
-from eardrop.text import MEDIA, Detokenizer, Part, prompt, split_markers
+from eardrop.search import Greedy, Search
+from eardrop.text import Part, prompt, split_markers
+from eardrop.transcribe.many import Outcome, many
 from eardrop.transcribe.options import Options, Wishes
+from eardrop.transcribe.transcription import Progress, Transcription, nobody, nobody_of_many
 from eardrop.transcript import Result, Segment
 
 
@@ -78,29 +79,50 @@ class Recognizer:
 
     def stream(self, source: Source, **options: Unpack[Wishes]) -> Iterator[Segment]:
         """Transcribe, giving each segment as it is ready. Keywords: the fields of `Options`."""
-        return _Transcription(self, source, Options(**options)).segments()
+        return self._transcription(source, Options(**options)).segments()
 
     def transcribe(
-        self, source: Source, *, told: Callable[[str], None] = lambda text: None, **options: Unpack[Wishes]
+        self, source: Source, *, told: Callable[[Progress], None] = nobody, **options: Unpack[Wishes]
     ) -> Result:
         """Transcribe a recording: a path ("-" is standard input), bytes, a file object, or samples at 16 kHz.
 
-        told  given each stretch of text as it is generated, for people to watch
+        told  how far it is, whenever something was written, for people to watch; an exception ends the transcription
 
         Keywords: the fields of `Options`. Raises AudioError for what can't be read, OptionError for wishes that
         can't be met.
         """
-        transcription = _Transcription(self, source, Options(**options), told)
-        segments = tuple(transcription.segments())
-        return Result(
-            segments,
-            name_of(source),
-            self.model.name,
-            transcription.seconds,
-            language=transcription.language,
-            notes=transcription.notes,
-            demonstration=self.model.demonstration,
+        return self._transcription(source, Options(**options), told).result()
+
+    def transcribe_many(
+        self,
+        sources: Iterable[Source],
+        *,
+        batch: int | None = None,
+        told: Callable[[int, Progress], None] = nobody_of_many,
+        **options: Unpack[Wishes],
+    ) -> Iterator[Outcome]:
+        """Transcribe recordings, several at a time; the results in the order of the recordings.
+
+        sources  taken one by one as there is room, so that a generator may be endless
+        batch    recordings at a time; None: as many as the engine decodes at once
+        told     the number of a recording, from 0, and how far it is, on the thread that transcribes it
+
+        A recording that fails is an error among the results, and the others go on. Closing the iterator cancels what
+        is under way. Keywords: the fields of `Options`.
+        """
+        wishes, most = Options(**options), self.engine.streams if batch is None else batch
+        if most < 1:
+            raise OptionError(f"batch is {batch}, expected at least 1")
+        return many(
+            enumerate(sources),
+            most,
+            lambda number, source: self._transcription(source, wishes, partial(told, number), ahead=1),
         )
+
+    def _transcription(
+        self, source: Source, options: Options, told: Callable[[Progress], None] = nobody, ahead: int | None = None
+    ) -> Transcription:
+        return Transcription(self.engine, source, options, ahead or self.engine.streams, told)
 
     def close(self) -> None:
         """Stop computing; whoever waits for text is told."""
@@ -130,69 +152,3 @@ def one_window(source: Source, model: Model, options: Options) -> tuple[Float32,
     least = model.architecture.least_seconds
     short = (f"the recording is shorter than {least:g} seconds and holds no word",)
     return np.concatenate(pieces), (*read.notes, *(short if got < least * SAMPLE_RATE else ()))
-
-
-def language_of(model: Model, options: Options) -> str:
-    """The language a model is asked to write; OptionError where it can't."""
-    wanted = options.language or model.languages[0]
-    if wanted not in model.languages:
-        there = " and ".join(model.languages)
-        raise OptionError(f"the language is {printable(wanted)!r}, and {model.name} writes {there}; take another model")
-    return wanted
-
-
-class _Transcription:
-    """One recording on its way to segments."""
-
-    def __init__(
-        self,
-        asr: Recognizer,
-        source: Source,
-        options: Options,
-        told: Callable[[str], None] = lambda text: None,
-    ) -> None:
-        self._asr, self._source, self._options, self._told = asr, source, options, told
-        self._architecture = asr.model.architecture
-        self.language = language_of(asr.model, options)
-        self.seconds = 0.0
-        self.notes: tuple[str, ...] = ()
-
-    def segments(self) -> Iterator[Segment]:
-        """The window's segment; none for audio too short to hold a word."""
-        with stage("audio"):
-            samples, self.notes = one_window(self._source, self._asr.model, self._options)
-        self.seconds = len(samples) / SAMPLE_RATE
-        if self.seconds >= self._architecture.least_seconds:
-            yield self._judged(self._handle(samples))
-
-    def _handle(self, samples: Float32) -> Handle:
-        model, architecture = self._asr.model, self._architecture
-        system = architecture.prompts[self.language]
-        parts = prompt(model.tokenizer, system=system, user=[MEDIA], dialect=REFERENCE)
-        limit = self._options.max_tokens or architecture.token_limit(self.seconds)
-        # what a transcript may not hold can't be chosen: control tokens that don't end it, words that aren't any
-        allowed = ~(model.tokenizer.control_mask() | model.tokenizer.unused_mask())
-        allowed[list(model.stop_tokens)] = True
-        return self._asr.engine.submit(Request(parts, [samples], limit=limit, stop=model.stop_tokens, allowed=allowed))
-
-    def _judged(self, handle: Handle) -> Segment:
-        """The text, and what speaks against it."""
-        text, said, tokens = Detokenizer(), "", []
-        try:
-            for token in handle:
-                tokens.append(token)
-                with stage("detokenise"):
-                    said += (new := text.push(token.piece))
-                self._told(new)
-        finally:
-            handle.cancel()
-        said += text.flush()
-        cut = handle.finish is not Finish.STOP
-        return Segment(
-            start=0.0,
-            end=self.seconds,
-            text=said.strip(),
-            tokens=tuple(token.id for token in tokens),
-            logprob=float(np.mean([token.logprob for token in tokens])) if tokens else 0.0,
-            warnings=(f"the text was cut off after {len(tokens)} tokens ({handle.finish})",) if cut else (),
-        )

@@ -21,8 +21,9 @@ import numpy as np
 
 from eardrop.audio import SAMPLE_RATE
 from eardrop.audio.samples import regrouped
-from eardrop.audio.speech import Detector, Float32, Span, Spans, SpectralDetector, is_silent
+from eardrop.audio.speech import Detector, Span, Spans, SpectralDetector, is_silent
 from eardrop.errors import OptionError
+from eardrop.ops import Float32
 
 PAD = round(0.4 * SAMPLE_RATE)  # samples of a skipped silence that stay on each side of speech
 OVERLAP = round(1.5 * SAMPLE_RATE)  # samples that windows share where no pause is: a long word, and its surroundings

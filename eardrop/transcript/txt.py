@@ -3,9 +3,14 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from eardrop.transcript.result import Result
+    from eardrop.transcript.result import Result, Segment
 
 
 def write(result: "Result") -> str:
     """One stripped segment per line."""
-    return "".join(f"{segment.text.strip()}\n" for segment in result.segments)
+    return "".join(map(line, result.segments))
+
+
+def line(segment: "Segment") -> str:
+    """A segment's text, stripped, on a line of its own."""
+    return f"{segment.text.strip()}\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eardrop.cli.main import main
-from eardrop.errors import AudioError, ContextFull
+from eardrop.errors import AudioError, ContextFull, Incomplete
 from eardrop.hub import find_projector
 from eardrop.text import Tokenizer
 from eardrop.transcribe import Recognizer
@@ -73,17 +73,19 @@ def test_one_that_fails_is_told_and_the_others_go_on(model, clip, capsys, tmp_pa
     assert sum(line.startswith("eardrop: ") for line in err.splitlines()) == 3  # two errors, one warning
 
 
-def test_the_first_error_decides_the_exit_code(model, clip, monkeypatch, capsys):
+def test_the_first_error_decides_the_exit_code(model, monkeypatch, capsys):
     errors = {"a.wav": ContextFull("full"), "b.wav": AudioError("silent")}
+    monkeypatch.setattr(Recognizer, "transcribe_many", lambda self, files, **options: (errors[file] for file in files))
+    assert main(["transcribe", "-m", model, "a.wav", "b.wav"]) == ContextFull.exit_code
+    assert main(["transcribe", "-m", model, "b.wav", "a.wav"]) == AudioError.exit_code
+    assert "a.wav: full" in capsys.readouterr().err
 
-    def fail(self, source, **options):
-        raise errors[source]
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Recognizer, "transcribe", fail)
-        assert main(["transcribe", "-m", model, "a.wav", "b.wav"]) == ContextFull.exit_code
-        assert main(["transcribe", "-m", model, "b.wav", "a.wav"]) == AudioError.exit_code
-    assert "full" in capsys.readouterr().err
+def test_strict_makes_a_doubtful_text_a_failure(model, clip, capsys):
+    words = ["transcribe", "-m", model, clip("ms100"), "--max-tokens", "3"]
+    assert main([*words, "--strict"]) == Incomplete.exit_code
+    assert main(words) == 0
+    assert capsys.readouterr().out.count("\n") == 2
 
 
 def test_an_error_names_its_recording_on_one_line(model, clip, capsys):

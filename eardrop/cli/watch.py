@@ -1,0 +1,200 @@
+"""How far a transcription is, for whoever waits: bars on a terminal, a line now and then in a log, JSON for programs.
+
+All of it goes to standard error. Bars show, for each recording under way, the audio that is done, its speed as a
+multiple of real time, what is left, and the words that are being written, which may still be taken back.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from eardrop.cli.terminal import NOTES, Voice, console
+from eardrop.printable import printable
+from eardrop.transcribe import Progress
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+EVERY = 10.0  # seconds between two lines of a log
+BARS = 8  # at most, as many as fit without a thought for the terminal's height
+TAIL = 40  # characters of what is being written
+
+
+class Watch(Protocol):
+    """Shows how far recordings are. `told` and `ended` may come from several threads."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def told(self, number: int, progress: Progress) -> None:
+        """A recording, by its number, is so far."""
+
+    def ended(self, number: int) -> None:
+        """A recording is done, or failed."""
+
+    def above(self, write: Callable[[], None]) -> None:
+        """Write something that is to stay, without a bar in its way."""
+
+
+class _Pace:
+    """Seconds of audio that were done, in seconds of the clock."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+
+    def speed(self, progress: Progress) -> float:
+        return progress.done / max(1e-3, time.monotonic() - self._begun)
+
+    def remaining(self, progress: Progress) -> float | None:
+        if not progress.announced or not progress.done:
+            return None
+        return max(0.0, progress.announced - progress.done) / self.speed(progress)
+
+
+class Silent:
+    """Shows nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def told(self, number: int, progress: Progress) -> None:
+        pass
+
+    def ended(self, number: int) -> None:
+        pass
+
+    def above(self, write: Callable[[], None]) -> None:
+        write()
+
+
+class Lines(Silent):
+    """A line for each recording every ten seconds, for logs."""
+
+    def __init__(self, voice: Voice) -> None:
+        self._voice = voice
+        self._paces: dict[int, _Pace] = {}
+        self._last: dict[int, float] = {}
+
+    def told(self, number: int, progress: Progress) -> None:
+        now, pace = time.monotonic(), self._paces.setdefault(number, _Pace())
+        if now - self._last.setdefault(number, now) >= EVERY and progress.done:
+            self._last[number] = now
+            self._voice.note(f"{progress.source}: {_far(progress)}, {pace.speed(progress):.0f} × real time")
+
+
+class Json(Silent):
+    """An object a line, for programs: at most five a second for each recording, and one for each segment."""
+
+    def __init__(self) -> None:
+        self._paces: dict[int, _Pace] = {}
+        self._last: dict[int, float] = {}
+
+    def told(self, number: int, progress: Progress) -> None:
+        now, pace = time.monotonic(), self._paces.setdefault(number, _Pace())
+        if progress.segment is None and now - self._last.get(number, -1.0) < 0.2:
+            return
+        self._last[number] = now
+        line = {
+            "recording": number,
+            "source": progress.source,
+            "done": round(progress.done, 3),
+            "announced": progress.announced,
+            "speed": round(pace.speed(progress), 2),
+            "remaining": pace.remaining(progress),
+            "text": progress.text,
+        }
+        if progress.segment is not None:
+            line["segment"] = {name: getattr(progress.segment, name) for name in ("start", "end", "text")}
+        print(json.dumps(line), file=sys.stderr, flush=True)
+
+
+class Bars(Silent):
+    """A bar for each recording under way, and one for all where there are several."""
+
+    def __init__(self, count: int) -> None:
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Shown
+
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(24), TextColumn("{task.fields[far]}"))
+        self._shown = Shown(
+            *columns, TextColumn("{task.fields[tail]}", style="dim", markup=False),
+            console=console(sys.stderr), transient=True, refresh_per_second=8,
+        )  # fmt: skip
+        self._paces: dict[int, _Pace] = {}
+        self._tasks: dict[int, TaskID] = {}
+        self._count, self._ended = count, 0
+        self._all = self._shown.add_task("recordings", total=count, far=f"0/{count}", tail="", visible=count > 1)
+
+    def __enter__(self) -> Self:
+        self._shown.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._shown.stop()
+
+    def told(self, number: int, progress: Progress) -> None:
+        pace = self._paces.setdefault(number, _Pace())
+        if number not in self._tasks:
+            if len(self._tasks) >= BARS:
+                return
+            self._tasks[number] = self._shown.add_task(printable(progress.source, most=30), total=None, far="", tail="")
+        left = pace.remaining(progress)
+        far = [
+            _far(progress),
+            f"{pace.speed(progress):.0f}×" if progress.done else "",
+            f"{_clock(left)} left" if left else "",
+        ]
+        self._shown.update(
+            self._tasks[number], completed=progress.done, total=progress.announced, far=" ".join(filter(None, far)),
+            tail=printable(progress.text[-TAIL:]),
+        )  # fmt: skip
+
+    def ended(self, number: int) -> None:
+        if (task := self._tasks.pop(number, None)) is not None:
+            self._shown.remove_task(task)
+        self._ended += 1
+        self._shown.update(self._all, completed=self._ended, far=f"{self._ended}/{self._count}")
+
+    def above(self, write: Callable[[], None]) -> None:
+        """Bars leave while the text is written, as it may go to the same terminal."""
+        self._shown.stop()
+        try:
+            write()
+        finally:
+            self._shown.start()
+
+
+def _far(progress: Progress) -> str:
+    return _clock(progress.done) + (f" of {_clock(progress.announced)}" if progress.announced else "")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+WATCHES: Mapping[str, Callable[[Voice, int], Watch]] = {
+    "auto": lambda voice, count: Bars(count) if sys.stderr.isatty() else Lines(voice),
+    "lines": lambda voice, count: Lines(voice),
+    "json": lambda voice, count: Json(),
+    "off": lambda voice, count: Silent(),
+}
+
+
+def watch(kind: str, voice: Voice, count: int) -> Watch:
+    """What shows how far `count` recordings are: a row of WATCHES; nothing where only errors are wanted."""
+    return WATCHES[kind](voice, count) if voice.level >= NOTES or kind == "json" else Silent()

@@ -1,0 +1,288 @@
+"""One recording on its way to text.
+
+    blocks ─→ windows, cut in pauses ─→ requests, several at a time ─→ texts, judged and tried again
+        ─→ seams without a pause joined ─→ segments, in the order of time
+
+Memory doesn't grow with the recording: as many windows are held as are asked about at a time.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from eardrop.audio import SAMPLE_RATE, Blocks, Source, blocks, name_of
+from eardrop.dialect import REFERENCE
+from eardrop.engine import Engine, Handle, Model, Request, Token
+from eardrop.errors import Cancelled, OptionError
+from eardrop.ops import Float32
+from eardrop.printable import printable
+from eardrop.search import Finish
+from eardrop.stages import stage
+from eardrop.text import MEDIA, Detokenizer, prompt
+from eardrop.transcribe.options import Options
+from eardrop.transcribe.repair import Fault, faults, halves, weight
+from eardrop.transcribe.seams import common_run
+from eardrop.transcribe.windows import Window, windows
+from eardrop.transcript import Result, Segment
+
+ATTEMPTS = 2  # how often a stretch is halved before what is wrong with its text is told
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a transcription is. Seconds are of the recording."""
+
+    source: str  # as messages call it
+    done: float  # up to here the text is there
+    announced: float | None  # how long the recording says it is
+    text: str = ""  # of the window that is being written; it may still be taken back
+    segment: Segment | None = None  # that was just finished
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A window and what was written for it."""
+
+    window: Window
+    tokens: tuple[Token, ...]
+    finish: Finish | None
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """Without the spaces around it."""
+        return b"".join(token.piece for token in self.tokens).decode(errors="replace").strip()
+
+
+def nobody(progress: Progress) -> None:
+    """Nobody watches."""
+
+
+def nobody_of_many(number: int, progress: Progress) -> None:
+    """Nobody watches any of them."""
+
+
+@dataclass(eq=False)
+class Transcription:
+    """A recording, and what is known of it so far.
+
+    ahead  windows that are asked about at a time
+    told   given how far it is, whenever something was written
+    """
+
+    engine: Engine
+    source: Source
+    options: Options
+    ahead: int = 1
+    told: Callable[[Progress], None] = nobody
+    seconds: float = 0.0
+    skipped: list[tuple[float, float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.language = language_of(self.engine.model, self.options)
+        self._blocks: Blocks | None = None
+        self._asked: deque[tuple[Window, Handle]] = deque()
+        self._done, self._cancelled = 0.0, False
+
+    def result(self) -> Result:
+        """All of it."""
+        segments = tuple(self.segments())
+        model = self.engine.model
+        return Result(
+            segments,
+            name_of(self.source),
+            model.name,
+            self.seconds,
+            language=self.language,
+            notes=self.notes,
+            demonstration=model.demonstration,
+            skipped=tuple(self.skipped),
+        )
+
+    def cancel(self) -> None:
+        """End it now, from any thread: whoever waits for its segments gets Cancelled."""
+        self._cancelled = True
+        for _, handle in tuple(self._asked):
+            handle.cancel()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is wrong with the recording; complete after the last segment."""
+        least = self.engine.model.architecture.least_seconds
+        short = (f"the recording is shorter than {least:g} seconds and holds no word",)
+        return (*(self._blocks.notes if self._blocks else ()), *(short if self.seconds < least else ()))
+
+    def segments(self) -> Iterator[Segment]:
+        """One for each window, or for each part of one that had to be split; none where nobody is heard."""
+        held: Heard | None = None
+        for heard in self._heard():
+            if held is not None:
+                held, heard = joined(held, heard)
+                yield self._segment(held)
+            held = heard if heard.window.seam == "overlap" else None
+            if held is None:
+                yield self._segment(heard)
+        if held is not None:
+            yield self._segment(held)
+
+    def _heard(self) -> Iterator[Heard]:
+        coming = self._windows()
+        try:
+            while True:
+                while len(self._asked) < self.ahead and (window := next(coming, None)):
+                    self._asked.append((window, self._ask(window)))
+                if not self._asked:
+                    return
+                heard = self._answer(*self._asked[0])
+                self._asked.popleft()
+                yield from self._settled(heard)
+        finally:
+            for _, handle in self._asked:
+                handle.cancel()
+            coming.close()
+
+    def _windows(self) -> Generator[Window, None, None]:
+        """Those long enough to hold a word; what lies between them was skipped."""
+        least = self.engine.model.architecture.least_seconds * SAMPLE_RATE
+        reached = 0
+        target, longest = self._window_seconds()
+        for window in windows(self._read(), target=target, longest=longest):
+            self._skip(reached, window.start)
+            reached = window.stop
+            if len(window.samples) >= least:
+                yield window
+        self._skip(reached, round(self.seconds * SAMPLE_RATE))
+
+    def _read(self) -> Iterator[Float32]:
+        """The recording's blocks, counted."""
+        wishes = self.options
+        self._blocks = blocks(self.source, track=wishes.track, max_seconds=wishes.max_seconds)
+        try:
+            while True:
+                with stage("audio"):
+                    block = next(self._blocks, None)
+                if block is None:
+                    return
+                self.seconds += len(block) / SAMPLE_RATE
+                yield block
+        finally:
+            self._blocks.close()
+
+    def _skip(self, start: int, stop: int) -> None:
+        if stop > start:
+            self.skipped.append((start / SAMPLE_RATE, stop / SAMPLE_RATE))
+
+    def _window_seconds(self) -> tuple[float, float]:
+        """Of a window: usual, most."""
+        model = self.engine.model
+        target, longest = model.window_seconds
+        longest = self.options.window or longest
+        if longest > model.architecture.most_seconds:
+            raise OptionError(f"a window of {longest:g} s is too long: it holds {model.architecture.most_seconds:g} s")
+        return min(target, longest), longest
+
+    def _ask(self, window: Window) -> Handle:
+        model, architecture = self.engine.model, self.engine.model.architecture
+        parts = prompt(model.tokenizer, system=architecture.prompts[self.language], user=[MEDIA], dialect=REFERENCE)
+        limit = self.options.max_tokens or architecture.token_limit(len(window.samples) / SAMPLE_RATE)
+        # what a transcript may not hold can't be chosen: control tokens that don't end it, words that aren't any
+        allowed = ~(model.tokenizer.control_mask() | model.tokenizer.unused_mask())
+        allowed[list(model.stop_tokens)] = True
+        audio = [window.samples]
+        self._check_wanted()
+        return self.engine.submit(Request(parts, audio, limit=limit, stop=model.stop_tokens, allowed=allowed))
+
+    def _answer(self, window: Window, handle: Handle) -> Heard:
+        """Wait for a window's text, telling how it grows, and judge it."""
+        text, said, tokens = Detokenizer(), "", []
+        try:
+            for token in handle:
+                tokens.append(token)
+                with stage("detokenise"):
+                    said += text.push(token.piece)
+                self._tell(said)
+        finally:
+            handle.cancel()
+        self._check_wanted()
+        heard = Heard(window, tuple(tokens), handle.finish)
+        speech = sum(stop - start for start, stop in window.speech) / SAMPLE_RATE
+        found = faults(heard.text, heard.finish, len(tokens), speech=speech, seconds=len(window.samples) / SAMPLE_RATE)
+        return replace(heard, faults=tuple(found))
+
+    def _settled(self, heard: Heard, attempts: int = ATTEMPTS) -> list[Heard]:
+        """What was heard, or what its halves were heard as, if less speaks against that."""
+        wished = heard.finish is Finish.LENGTH and self.options.max_tokens
+        parts = halves(heard.window) if heard.faults and attempts and not wished else []
+        if not parts:
+            return [heard]
+        asked = [(part, self._ask(part)) for part in parts]
+        found = [one for part in asked for one in self._settled(self._answer(*part), attempts - 1)]
+        return found if sum(weight(one.faults) for one in found) < weight(heard.faults) else [heard]
+
+    def _check_wanted(self) -> None:
+        if self._cancelled:
+            raise Cancelled("the transcription was cancelled")
+
+    def _tell(self, text: str = "", segment: Segment | None = None) -> None:
+        announced = self._blocks.announced if self._blocks else None
+        self.told(Progress(name_of(self.source), self._done, announced, text.strip(), segment))
+
+    def _segment(self, heard: Heard) -> Segment:
+        window = heard.window
+        spans = window.speech or ((window.start, window.stop),)
+        segment = Segment(
+            start=spans[0][0] / SAMPLE_RATE,
+            end=spans[-1][1] / SAMPLE_RATE,
+            text=heard.text,
+            tokens=tuple(token.id for token in heard.tokens),
+            logprob=float(np.mean([token.logprob for token in heard.tokens])) if heard.tokens else 0.0,
+            warnings=tuple(fault.told for fault in heard.faults if fault.told),
+            speech=sum(stop - start for start, stop in window.speech) / SAMPLE_RATE,
+        )
+        self._done = window.stop / SAMPLE_RATE
+        self._tell(segment=segment)
+        return segment
+
+
+def joined(first: Heard, second: Heard) -> tuple[Heard, Heard]:
+    """Two windows that overlap, each word of the overlap left to one of them."""
+    seconds = (first.window.stop - second.window.start) / SAMPLE_RATE
+    before, after = _words(first.tokens), _words(second.tokens)
+    place = common_run([_spelt(word) for word in before], [_spelt(word) for word in after], seconds)
+    if place is None:
+        if not (before and after):
+            return first, second
+        middle = (first.window.stop + second.window.start) / 2 / SAMPLE_RATE
+        doubt = Fault(1, f"there is no pause at {middle:.1f} s: words there may be doubled or lost")
+        return replace(first, faults=(*first.faults, doubt)), second
+    kept, gone = place
+    return replace(first, tokens=_flat(before[:kept])), replace(second, tokens=_flat(after[gone:]))
+
+
+def _words(tokens: Sequence[Token]) -> list[list[Token]]:
+    """The tokens of each word: one that begins with a space begins a word."""
+    words: list[list[Token]] = []
+    for token in tokens:
+        if not words or token.piece[:1].isspace():
+            words.append([])
+        words[-1].append(token)
+    return words
+
+
+def _spelt(word: Sequence[Token]) -> str:
+    return b"".join(token.piece for token in word).decode(errors="replace").strip()
+
+
+def _flat(words: Sequence[Sequence[Token]]) -> tuple[Token, ...]:
+    return tuple(token for word in words for token in word)
+
+
+def language_of(model: Model, options: Options) -> str:
+    """The language a model is asked to write; OptionError where it can't."""
+    wanted = options.language or model.languages[0]
+    if wanted not in model.languages:
+        there = " and ".join(model.languages)
+        raise OptionError(f"the language is {printable(wanted)!r}, and {model.name} writes {there}; take another model")
+    return wanted
