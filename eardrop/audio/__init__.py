@@ -1,5 +1,6 @@
 """Sound: bytes become samples, samples become mel frames."""
 
+from eardrop.audio.folders import is_recording, recordings_in
 from eardrop.audio.log_mel import LFM2, WHISPER, MelConfig, log_mel
 from eardrop.audio.rate import SAMPLE_RATE
 from eardrop.audio.read import DAY, Blocks, RawPCM, Source, blocks, name_of, read
@@ -14,7 +15,9 @@ __all__ = [
     "RawPCM",
     "Source",
     "blocks",
+    "is_recording",
     "log_mel",
     "name_of",
     "read",
+    "recordings_in",
 ]

@@ -6,14 +6,16 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from eardrop.audio import name_of
+from eardrop.audio import name_of, recordings_in
 from eardrop.cli.flags import Parser, add_model, add_options, computed, find_model, given
 from eardrop.cli.terminal import ERRORS, NOTES, Screen, Voice, bar
 from eardrop.cli.watch import WATCHES, Watch, watch
 from eardrop.errors import EardropError, Incomplete, OptionError
 from eardrop.loading import load
+from eardrop.printable import printable
 from eardrop.transcribe import Options, Outcome, Progress, Recognizer, language_of
 from eardrop.transcript import FORMATS, txt
 
@@ -29,8 +31,7 @@ EXAMPLES = """\
 def main(words: Sequence[str]) -> int:
     """Transcribe each file; one that fails is told, and its exit code is ours when the others are done."""
     wishes = _parser().parse(words)
-    if not wishes.files:
-        raise OptionError("no recording was given; name at least one, or - for standard input")
+    files = _recordings(wishes.files)
     voice = Voice(ERRORS if wishes.quiet else NOTES)
     options = given(wishes, Options)
     checked = Options(**options)  # wrong wishes are known before the model is loaded
@@ -39,10 +40,9 @@ def main(words: Sequence[str]) -> int:
         asr = load(model, projector=projector, progress=progress, **computed(wishes))
     with asr:
         language_of(asr.model, checked)
-        several = len(wishes.files) > 1
-        shown = watch(wishes.progress, voice, len(wishes.files))
-        work = _Work(asr, options, wishes.formats or ["txt"], voice, shown, several, wishes.strict)
-        return work.transcribe(wishes.files)
+        shown = watch(wishes.progress, voice, len(files))
+        work = _Work(asr, options, wishes.formats or ["txt"], voice, shown, len(files) > 1, wishes.strict)
+        return work.transcribe(files)
 
 
 def _parser() -> Parser:
@@ -50,9 +50,9 @@ def _parser() -> Parser:
         "transcribe",
         "Turn recordings into text. Text goes to standard output, everything else to standard error.",
         EXAMPLES,
-        "[-m FILE | -hf USER/REPO[:TYPE]] [options] RECORDING…",
+        "[-m FILE | -hf USER/REPO[:TYPE]] [options] RECORDING… FOLDER… -",
     )
-    parser.add_argument("files", nargs="*", metavar="RECORDING", help="in any usual format; - is standard input")
+    parser.add_argument("files", nargs="*", metavar="RECORDING", help="files, folders of them, - for standard input")
     add_model(parser)
     parser.add_argument(
         "-f", "--output-format", dest="formats", type=_formats, action="extend", metavar="FORMAT",
@@ -76,6 +76,24 @@ def _formats(listed: str) -> list[str]:
         if name not in FORMATS:
             raise argparse.ArgumentTypeError(f"no format is called {name!r}: there are {', '.join(FORMATS)}")
     return names
+
+
+def _recordings(names: Sequence[str]) -> list[str]:
+    """The recordings that were named, and those in folders that were."""
+    found = []
+    for name in names:
+        folder = Path(name)
+        if not name or name == "-" or not folder.is_dir():
+            found.append(name)  # what isn't there is told when its turn comes
+        elif inside := [str(path) for path in recordings_in(folder)]:
+            found += inside
+        else:
+            raise OptionError(f"{printable(name)}: no recording is in this folder; name another, or files")
+    if not found:
+        raise OptionError("no recording was given; name at least one, a folder, or - for standard input")
+    if found.count("-") > 1:
+        raise OptionError("standard input can be read once; name - once")
+    return found
 
 
 def _about(name: str, message: str) -> str:

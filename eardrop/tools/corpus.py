@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eardrop.audio.containers import HEAD, id3_length, sniff
-from eardrop.errors import AudioError, OptionError
+from eardrop.audio import is_recording
+from eardrop.errors import OptionError
 from eardrop.printable import printable
 
 NAMES = ("audio", "file", "audio_filepath", "source")  # ours, plain, NeMo's, that of `eardrop transcribe -f json`
@@ -126,7 +126,7 @@ def _folder(path: Path) -> Corpus:
     folder = path.resolve()
     utterances, left_out = [], {}
     for text in sorted(folder.rglob("*.txt")):
-        recordings = [file for file in sorted(text.parent.glob("*")) if file.stem == text.stem and _is_sound(file)]
+        recordings = [file for file in sorted(text.parent.glob("*")) if file.stem == text.stem and is_recording(file)]
         within = text.parent.relative_to(folder).as_posix()
         if not recordings:
             left_out[text.relative_to(folder).as_posix()] = "no recording of that name beside it"
@@ -134,22 +134,6 @@ def _folder(path: Path) -> Corpus:
             group = "" if within == "." else within
             utterances.append(Utterance(file.relative_to(folder).as_posix(), file, _read(text), group))
     return Corpus(folder.name, utterances, left_out)
-
-
-def _is_sound(path: Path) -> bool:
-    """Whether its first bytes are those of a container we read."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        head = file.read(HEAD)
-        if skipped := id3_length(head):
-            file.seek(skipped)
-            head = file.read(HEAD)
-    try:
-        sniff(head, "")
-    except AudioError:
-        return False
-    return True
 
 
 def _read(path: Path) -> str:

@@ -63,6 +63,25 @@ def test_standard_input_is_a_recording(model, clip, capsys, monkeypatch):
     assert capsys.readouterr().out == text
 
 
+def test_a_folder_is_its_recordings_by_their_content(model, clip, capsys, tmp_path):
+    (tmp_path / "b" / ".hidden").mkdir(parents=True)
+    for name in ("c.dat", "b/a.wav", "b/.hidden/x.wav", ".y.wav"):
+        shutil.copy(clip("ms20"), tmp_path / name)
+    (tmp_path / "a.txt").write_text("no sound")
+    assert main(["transcribe", "-m", model, str(tmp_path), "--max-tokens", "2"]) == 0
+    err = capsys.readouterr().err
+    assert [line for line in err.splitlines() if line.startswith("==>")] == ["==> c.dat <==", "==> a.wav <=="]
+    assert main(["transcribe", "-m", model, str(tmp_path / "b" / ".hidden" / "..")]) == 0
+    (tmp_path / "none").mkdir()
+    assert main(["transcribe", "-m", model, str(tmp_path / "none")]) == 2
+    assert "none: no recording is in this folder" in capsys.readouterr().err
+
+
+def test_standard_input_is_named_once(model, capsys):
+    assert main(["transcribe", "-m", model, "-", "-"]) == 2
+    assert "name - once" in capsys.readouterr().err
+
+
 def test_one_that_fails_is_told_and_the_others_go_on(model, clip, capsys, tmp_path):
     bad = tmp_path / "bad\x1b[31m.wav"
     bad.write_bytes(b"not sound")
