@@ -2,7 +2,6 @@
 
 import json
 import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eardrop.errors import OptionError
@@ -62,16 +61,19 @@ def _compression_ratio(text: str) -> float:
     return len(written) / len(zlib.compress(written))
 
 
-def read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What `write` wrote: the result's own fields, and those of its segments, words as fields of their own."""
+def read(text: str, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What `write` wrote: the result's own fields, and those of its segments, words as fields of their own.
+
+    name  what messages call the text
+    """
     try:
-        whole = json.loads(path.read_text(encoding="utf-8"))
+        whole = json.loads(text)
         facts = {name: whole[name] for name in ("source", "model", "demonstration", "duration", "language", "words_by")}
         facts |= {"notes": tuple(whole["notes"]), "skipped": tuple((start, end) for start, end in whole["skipped"])}
         return facts, [_segment_read(segment) for segment in whole["segments"]]
     except (ValueError, KeyError, TypeError) as error:
         found = printable(f"{type(error).__name__}: {error}", most=100)
-        raise OptionError(f"{printable(path.name)}: expected a transcript that eardrop wrote ({found})") from None
+        raise OptionError(f"{printable(name)}: expected a transcript that eardrop wrote ({found})") from None
 
 
 def _segment_read(segment: dict[str, Any]) -> dict[str, Any]:

@@ -80,12 +80,26 @@ class Result:
             )
         _write_atomically(target, FORMATS[name].write(self))
 
+    def to_json(self) -> str:
+        """All of it, on one line; what json files hold."""
+        return json.write(self)
+
+    @classmethod
+    def from_json(cls, text: str, name: str = "JSON") -> "Result":
+        """What `to_json` gave; OptionError for anything else, which calls it by its name."""
+        facts, segments = json.read(text, name)
+        whole = (segment | {"words": tuple(Word(**word) for word in segment["words"])} for segment in segments)
+        return cls(segments=tuple(Segment(**segment) for segment in whole), **facts)
+
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "Result":
         """A result that `write` wrote as json."""
-        facts, segments = json.read(Path(path))
-        whole = (segment | {"words": tuple(Word(**word) for word in segment["words"])} for segment in segments)
-        return cls(segments=tuple(Segment(**segment) for segment in whole), **facts)
+        file = Path(path)
+        try:
+            text = file.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise OptionError(f"{printable(str(file))} can't be read: {error.strerror}; check the path") from None
+        return cls.from_json(text, file.name)
 
 
 def _write_atomically(target: Path, text: str) -> None:

@@ -1,0 +1,106 @@
+"""What is done of a long job, so that a killed one goes on: a small SQLite file beside the outputs.
+
+A recording is known by its content, not by its name, together with the model and the wishes it was transcribed with.
+Its result is kept whole before any output is written: what is finished is never transcribed again, and outputs that
+are missing are written from it, in whatever format is wanted by then.
+"""
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+from eardrop.audio import name_of
+from eardrop.engine import Model
+from eardrop.errors import OptionError
+from eardrop.printable import printable
+from eardrop.transcribe.options import Options
+from eardrop.transcript import Result
+
+NAME = ".eardrop-journal.sqlite"
+SCHEMA = 1
+CHUNK = 1 << 20
+
+_TABLES = """
+create table if not exists done (key text primary key, result text not null);
+create table if not exists seen (path text primary key, size integer, changed integer, content text not null);
+"""
+
+
+class Journal:
+    """The results of a folder's job. One process at a time.
+
+    job  what a result depends on besides the recording: see `job_of`
+    """
+
+    def __init__(self, folder: Path, job: str) -> None:
+        self.path, self._job = folder / NAME, job
+        try:
+            self._base = sqlite3.connect(self.path, isolation_level=None, timeout=0.5)
+            self._base.execute("pragma locking_mode = exclusive")
+            self._base.execute("pragma journal_mode = wal")
+            (version,) = self._base.execute("pragma user_version").fetchone()
+            if version not in (0, SCHEMA):
+                raise OptionError(f"{printable(str(self.path))} is of another version of eardrop; remove it")
+            self._base.executescript(_TABLES)
+            self._base.execute(f"pragma user_version = {SCHEMA}")
+        except sqlite3.Error as error:
+            raise OptionError(
+                f"{printable(str(self.path))} can't be used ({error}): another eardrop may be writing there; wait for"
+                " it, choose another folder, or remove the file to begin anew"
+            ) from None
+
+    def find(self, recording: Path) -> Result | None:
+        """The finished result of a recording with this content, under this one's name."""
+        row = self._base.execute("select result from done where key = ?", (self._key(recording),)).fetchone()
+        return replace(Result.from_json(row[0]), source=name_of(recording)) if row else None
+
+    def keep(self, recording: Path, result: Result) -> None:
+        """A recording is finished. It is on the disk when this returns."""
+        self._base.execute("insert or replace into done values (?, ?)", (self._key(recording), result.to_json()))
+
+    def remove(self) -> None:
+        """Everything is done: leave nothing behind."""
+        self.close()
+        for path in (self.path, *(self.path.with_name(NAME + suffix) for suffix in ("-wal", "-shm"))):
+            path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._base.close()
+
+    def _key(self, recording: Path) -> str:
+        return f"{self._content(recording)} {self._job}"
+
+    def _content(self, recording: Path) -> str:
+        """The digest of a file; remembered for as long as its size and time of change stay."""
+        facts = recording.stat()
+        place = os.fsdecode(recording.resolve())
+        now = (facts.st_size, facts.st_mtime_ns)
+        row = self._base.execute("select size, changed, content from seen where path = ?", (place,)).fetchone()
+        if row and row[:2] == now:
+            return str(row[2])
+        content = hashlib.blake2b(digest_size=20)
+        with recording.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                content.update(chunk)
+        digest = content.hexdigest()
+        self._base.execute("insert or replace into seen values (?, ?, ?, ?)", (place, *now, digest))
+        return digest
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+
+def job_of(model: Model, options: Options) -> str:
+    """What a result depends on besides the recording: the model's files, and wishes that change the text."""
+    files = [(file.path.name, file.path.stat().st_size) for file in model.files]
+    facts: Mapping[str, object] = {"model": files, "options": vars(options)}
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=10).hexdigest()
