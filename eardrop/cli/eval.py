@@ -148,7 +148,7 @@ class _Work:
         with bar("loading", shown=not quiet) as progress:
             asr = load(model, projector=projector, progress=progress, **computed(wishes))
         with asr, bar("transcribing", shown=not quiet) as progress:
-            language = language_of(asr.model, checked)
+            language = language_of(asr.model, checked.language)
             asr.transcribe(np.zeros(SAMPLE_RATE, np.float32), max_tokens=1)  # kernels are compiled at their first call
             heard = list(listen(asr, self._corpus.utterances, options, failed=self._failed, progress=progress))
             about = {

@@ -39,7 +39,7 @@ def main(words: Sequence[str]) -> int:
     with bar("loading", shown=not wishes.quiet) as progress:
         asr = load(model, projector=projector, progress=progress, **computed(wishes))
     with asr:
-        language_of(asr.model, checked)
+        language_of(asr.model, checked.language)
         shown = watch(wishes.progress, voice, len(files))
         work = _Work(asr, options, wishes.formats or ["txt"], voice, shown, len(files) > 1, wishes.strict)
         return work.transcribe(files)

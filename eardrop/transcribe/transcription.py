@@ -13,15 +13,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from eardrop.audio import SAMPLE_RATE, Blocks, Source, blocks, name_of
-from eardrop.dialect import REFERENCE
-from eardrop.engine import Engine, Handle, Model, Request, Token
+from eardrop.engine import Engine, Handle, Token
 from eardrop.errors import Cancelled, OptionError
 from eardrop.ops import Float32
-from eardrop.printable import printable
 from eardrop.search import Finish
 from eardrop.stages import stage
-from eardrop.text import MEDIA, Detokenizer, prompt
+from eardrop.text import Detokenizer
 from eardrop.transcribe.options import Options
+from eardrop.transcribe.question import language_of, question
 from eardrop.transcribe.repair import Fault, faults, halves, weight
 from eardrop.transcribe.seams import common_run
 from eardrop.transcribe.windows import Window, windows
@@ -81,7 +80,8 @@ class Transcription:
     skipped: list[tuple[float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.language = language_of(self.engine.model, self.options)
+        self.language = language_of(self.engine.model, self.options.language)
+        self._question = question(self.engine.model, self.language)
         self._blocks: Blocks | None = None
         self._asked: deque[tuple[Window, Handle]] = deque()
         self._done, self._cancelled = 0.0, False
@@ -184,15 +184,8 @@ class Transcription:
         return min(target, longest), longest
 
     def _ask(self, window: Window) -> Handle:
-        model, architecture = self.engine.model, self.engine.model.architecture
-        parts = prompt(model.tokenizer, system=architecture.prompts[self.language], user=[MEDIA], dialect=REFERENCE)
-        limit = self.options.max_tokens or architecture.token_limit(len(window.samples) / SAMPLE_RATE)
-        # what a transcript may not hold can't be chosen: control tokens that don't end it, words that aren't any
-        allowed = ~(model.tokenizer.control_mask() | model.tokenizer.unused_mask())
-        allowed[list(model.stop_tokens)] = True
-        audio = [window.samples]
         self._check_wanted()
-        return self.engine.submit(Request(parts, audio, limit=limit, stop=model.stop_tokens, allowed=allowed))
+        return self.engine.submit(self._question.about(window.samples, limit=self.options.max_tokens))
 
     def _answer(self, window: Window, handle: Handle) -> Heard:
         """Wait for a window's text, telling how it grows, and judge it."""
@@ -277,12 +270,3 @@ def _spelt(word: Sequence[Token]) -> str:
 
 def _flat(words: Sequence[Sequence[Token]]) -> tuple[Token, ...]:
     return tuple(token for word in words for token in word)
-
-
-def language_of(model: Model, options: Options) -> str:
-    """The language a model is asked to write; OptionError where it can't."""
-    wanted = options.language or model.languages[0]
-    if wanted not in model.languages:
-        there = " and ".join(model.languages)
-        raise OptionError(f"the language is {printable(wanted)!r}, and {model.name} writes {there}; take another model")
-    return wanted
