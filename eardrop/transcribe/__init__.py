@@ -2,5 +2,7 @@
 
 from eardrop.transcribe.options import Options
 from eardrop.transcribe.recognizer import Recognizer, language_of, one_window
+from eardrop.transcribe.score import Score
+from eardrop.transcribe.words import WORDS_BY, words_of
 
-__all__ = ["Options", "Recognizer", "language_of", "one_window"]
+__all__ = ["WORDS_BY", "Options", "Recognizer", "Score", "language_of", "one_window", "words_of"]

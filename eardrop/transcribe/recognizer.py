@@ -20,6 +20,7 @@ from eardrop.search import Finish, Greedy, Search
 from eardrop.stages import stage
 from eardrop.text import MEDIA, Detokenizer, Part, prompt, split_markers
 from eardrop.transcribe.options import Options, Wishes
+from eardrop.transcribe.score import Score, score
 from eardrop.transcript import Result, Segment
 
 
@@ -101,6 +102,21 @@ class Recognizer:
             notes=transcription.notes,
             demonstration=self.model.demonstration,
         )
+
+    def score(self, source: Source, text: str, *, language: str | None = None, track: int | None = None) -> Score:
+        """How likely a given text is what a recording says, and when each of its words was said: forced alignment.
+
+        source    as for `transcribe`; no longer than a window
+        text      what was said, as the model writes: with capitals and marks, on one line or several
+        language  that it is written in; None is the model's own
+        track     of a container; None is the one marked as default
+
+        Times are in seconds of the recording, estimated (docs/words.md); log-probabilities are natural. Raises
+        OptionError for a text that is empty or too long for the recording, AudioTooLong for one longer than a window.
+        """
+        options = Options(language=language, track=track)
+        samples, _ = one_window(source, self.model, options)
+        return score(self.engine, samples, text, language=language_of(self.model, options))
 
     def close(self) -> None:
         """Stop computing; whoever waits for text is told."""
