@@ -29,7 +29,7 @@ from eardrop.model.decoder import embed
 from eardrop.model.weights import Decoder, Encoder
 from eardrop.ops import Array, Float32, Int32, spans
 from eardrop.ops.backend import Backend
-from eardrop.search import Batch, Choice, Finish, Greedy, Mask, Search, Stop, Task
+from eardrop.search import Batch, Choice, Finish, Greedy, Look, Mask, Search, Stop, Task
 from eardrop.stages import stage
 from eardrop.text import Media, Part, Tokenizer
 
@@ -88,10 +88,12 @@ class Request:
     limit: int | None = None  # tokens; None: as many as fit
     stop: frozenset[int] | None = None  # None: the vocabulary's own ends
     allowed: Mask | None = None  # (V,) the tokens that may be said
+    draft: Int32 | None = None  # (n,) what the answer may begin with: saves steps where it does, changes nothing
+    look: bool = False  # whether `Handle.looked` is wanted; the prompt has one place for a recording then
     dialect: Dialect = REFERENCE
 
 
-_Said: TypeAlias = "queue.SimpleQueue[Token | Finish | BaseException]"
+_Said: TypeAlias = "queue.SimpleQueue[Token | Float32 | Finish | BaseException]"
 
 
 class Handle(Iterator[Token]):
@@ -103,12 +105,22 @@ class Handle(Iterator[Token]):
     def __init__(self, engine: "Engine", task: Task, said: _Said) -> None:
         self._engine, self._task, self._said = engine, task, said
         self._end: Finish | BaseException | None = None
+        self._looked: Float32 | None = None
         self._process = os.getpid()
 
     @property
     def finish(self) -> Finish | None:
         """Why the answer ended; None until the last token was read, and after an error."""
         return self._end if isinstance(self._end, Finish) else None
+
+    @property
+    def looked(self) -> Float32 | None:
+        """Where the model looked for each token of a complete answer, (tokens, heads of all layers, R).
+
+        Parts of a softmax over all rows before, those of the recording's R rows of 80 ms. None unless the request asked
+        for it, until the last token was read, and of an answer that was cancelled.
+        """
+        return self._looked
 
     def cancel(self) -> None:
         """End the answer now; tokens said so far remain to be read.
@@ -124,6 +136,9 @@ class Handle(Iterator[Token]):
             message = self._said.get()
             if isinstance(message, Token):
                 return message
+            if isinstance(message, np.ndarray):  # the last before the end
+                self._looked = message
+                return next(self)
             self._end = message
         if isinstance(self._end, BaseException):
             raise self._end
@@ -133,6 +148,15 @@ class Handle(Iterator[Token]):
 def _say(tokenizer: Tokenizer, said: _Said, choice: Choice) -> None:
     """A choice becomes a token of an answer. No method of `Handle`: the loop must not keep handles alive."""
     said.put(Token(choice.token, tokenizer.piece(choice.token), choice.logprob, choice.margin))
+
+
+def _look(prompt: Sequence[Part], said: _Said) -> Look:
+    """Where the rows of a prompt's only recording lie."""
+    place = next(place for place, part in enumerate(prompt) if isinstance(part, Media))
+    before, after = (
+        sum(len(part) for part in parts if not isinstance(part, Media)) for parts in (prompt[:place], prompt[place:])
+    )
+    return Look(before, after, said.put)
 
 
 class Engine:
@@ -166,6 +190,8 @@ class Engine:
             partial(_say, self.model.tokenizer, said),
             said.put,
             request.allowed,
+            () if request.draft is None else request.draft.tolist(),
+            _look(request.prompt, said) if request.look else None,
         )
         self._batch.submit(task)
         return Handle(self, task, said)
@@ -176,7 +202,9 @@ class Engine:
         places = sum(isinstance(part, Media) for part in request.prompt)
         if places != len(request.audio):
             raise OptionError(f"the prompt has {places} places for recordings, and {len(request.audio)} were given")
-        for part in request.prompt:
+        if request.look and places != 1:
+            raise OptionError(f"the prompt has {places} places for recordings, expected 1 to see where the model looks")
+        for part in (*request.prompt, *(() if request.draft is None else (request.draft,))):
             if not isinstance(part, Media):
                 self._check_ids(part)
         for audio in request.audio:

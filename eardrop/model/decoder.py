@@ -5,19 +5,34 @@ encoder's; each takes one position. Prefill absorbs many rows, a step one of eac
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from eardrop.model.state import ConvState, KVCache, Places, Streams
+from eardrop.model.state import ConvState, Gaze, KVCache, Places, Streams
 from eardrop.model.weights import Attention, Decoder, DecoderLayer, ShortConv, SwiGlu
-from eardrop.ops import Array, Int32, spans, tap
+from eardrop.ops import Array, Float32, Int32, spans, tap
 from eardrop.ops.backend import Backend
 
 CHUNK = 512  # rows of a prefill that are computed at once: beyond that, time a row no longer falls
 
+EXACT = 16  # rows at most whose logits have the bits of a step's, whatever the rows beside them
+
 Picks: TypeAlias = tuple[Array, Array, Array]  # ids, log-probabilities, margins, (B,) each
+
+
+@dataclass
+class Looks:
+    """Where the rows of one sequence looked whose logits were wanted: what every head of every layer attended to.
+
+    rows  first and last + 1 of the sequence's rows that are looked at: the audio's
+    seen  (n, heads of all layers, last − first) of each `prefill`, parts of a softmax over all rows before
+    """
+
+    rows: tuple[int, int]
+    seen: list[Float32] = field(default_factory=list)
 
 
 def embed(w: Decoder, parts: Sequence[Int32 | Array], ops: Backend) -> Array:
@@ -33,12 +48,14 @@ def prefill(
     ops: Backend,
     *,
     logits_for: Sequence[Sequence[int]] | None = None,
+    looks: Looks | None = None,
     chunk: int = CHUNK,
 ) -> Array:
     """Absorb the rows of several sequences, `chunk` of each at a time.
 
     inputs      (n, D) each, n ≥ 1, from `embed`; slots: where each goes on
     logits_for  rows of each input whose logits are wanted, ascending; by default its last
+    looks       is given where those rows looked; of one input alone, whose rows they are from the first of them on
     returns     (rows wanted, V), sequence after sequence
 
     Raises ContextFull before anything has changed.
@@ -50,27 +67,34 @@ def prefill(
     for start in range(0, max(lengths), chunk):
         going = [i for i, n in enumerate(lengths) if n > start]
         parts = [inputs[i][start : start + chunk] for i in going]
-        hidden, offsets = _absorb(w, parts, streams, [slots[i] for i in going], ops)
-        for i, rows in zip(going, spans(offsets), strict=True):
-            here = [row - start + rows.start for row in wanted[i] if start <= row < start + chunk]
-            kept[i] += [hidden[row : row + 1] for row in here]
+        here = [[row - start for row in wanted[i] if start <= row < start + chunk] for i in going]
+        gaze = Gaze(here[0][0], looks.rows) if looks and here[0] else None
+        hidden, offsets, seen = _absorb(w, parts, streams, [slots[i] for i in going], ops, gaze)
+        for i, rows, mine in zip(going, spans(offsets), here, strict=True):
+            kept[i] += [hidden[rows.start + row : rows.start + row + 1] for row in mine]
+        if looks and seen:
+            looks.seen.append(np.concatenate([ops.download(part) for part in seen], axis=1))
     return logits(w, ops.concatenate([row for rows in kept for row in rows]), ops)
 
 
 def _absorb(
-    w: Decoder, parts: Sequence[Array], streams: Streams, slots: Sequence[int], ops: Backend
-) -> tuple[Array, Int32]:
+    w: Decoder, parts: Sequence[Array], streams: Streams, slots: Sequence[int], ops: Backend, gaze: Gaze | None
+) -> tuple[Array, Int32, list[Array]]:
+    """Rows behind the last layer, packed; their offsets; of each layer that attends where those asked for looked."""
+    assert gaze is None or len(parts) == 1, "one sequence is watched at a time"
     lengths = [len(part) for part in parts]
-    places = streams.places(slots, lengths)
-    x = ops.concatenate(parts)
+    places = replace(streams.places(slots, lengths), gaze=gaze)
+    x, seen = ops.concatenate(parts), []
     convolution = 0
     for index, (layer, state) in enumerate(zip(w.layers, streams.layers, strict=True)):
-        x, gated = decoder_layer(w, layer, x, state, places, ops, f"lfm.layers.{index}")
-        if gated is not None:
-            streams.note_gated(slots, places.offsets, convolution, gated)
+        x, beside = decoder_layer(w, layer, x, state, places, ops, f"lfm.layers.{index}")
+        if isinstance(state, ConvState):
+            streams.note_gated(slots, places.offsets, convolution, beside)
             convolution += 1
+        elif beside is not None:
+            seen.append(beside)
     streams.advance(slots, lengths)
-    return x, places.offsets
+    return x, places.offsets, seen
 
 
 def logits(w: Decoder, x: Array, ops: Backend) -> Array:
@@ -121,29 +145,43 @@ class Step:
 def decoder_layer(
     w: Decoder, layer: DecoderLayer, x: Array, state: KVCache | ConvState, places: Places, ops: Backend, name: str
 ) -> tuple[Array, Array | None]:
-    """A mixer and a feed-forward, each on the normed rows and added. Gives a convolution's gated inputs too."""
-    normed, gated = ops.rms_norm(x, layer.norm_mixer, w.shape.epsilon), None
+    """A mixer and a feed-forward, each on the normed rows and added.
+
+    Gives, beside the rows, a convolution's gated inputs, or where the rows looked that places.gaze asks for.
+    """
+    normed = ops.rms_norm(x, layer.norm_mixer, w.shape.epsilon)
     if isinstance(layer.mixer, Attention) and isinstance(state, KVCache):
-        mixed = tap(f"{name}.self_attn", attention(w, layer.mixer, normed, state, places, ops))
+        mixed, beside = attention(w, layer.mixer, normed, state, places, ops)
+        tap(f"{name}.self_attn", mixed)
     else:
         assert isinstance(layer.mixer, ShortConv)
         assert isinstance(state, ConvState)
-        mixed, gated = short_conv(layer.mixer, normed, state, places, ops)
+        mixed, beside = short_conv(layer.mixer, normed, state, places, ops)
         tap(f"{name}.conv", mixed)
     x = ops.add(x, mixed)
     x = ops.add(x, feed_forward(layer.ffn, ops.rms_norm(x, layer.norm_ffn, w.shape.epsilon), ops))
-    return tap(name, x), gated
+    return tap(name, x), beside
 
 
-def attention(w: Decoder, layer: Attention, x: Array, cache: KVCache, places: Places, ops: Backend) -> Array:
-    """Norm each head of q and k, turn it by its position, attend to all rows so far."""
+def attention(
+    w: Decoder, layer: Attention, x: Array, cache: KVCache, places: Places, ops: Backend
+) -> tuple[Array, Array | None]:
+    """Norm each head of q and k, turn it by its position, attend to all rows so far; and where those asked for did."""
     shape, epsilon, base = layer.shape, w.shape.epsilon, w.shape.rope_base
     q = ops.linear(x, layer.q).reshape(-1, shape.heads, shape.head_width)
     k, v = (ops.linear(x, part).reshape(-1, shape.kv_heads, shape.head_width) for part in (layer.k, layer.v))
     q = ops.rope(ops.rms_norm(q, layer.q_norm, epsilon), places.positions, base)
     k = ops.rope(ops.rms_norm(k, layer.k_norm, epsilon), places.positions, base)
     seen = ops.attention(q, k, v, cache.keys, cache.values, places.offsets, places.slots, places.starts)
-    return ops.linear(seen.reshape(-1, shape.heads * shape.head_width), layer.out)
+    looked = None if places.gaze is None else _looked(q, cache, places, places.gaze, ops)
+    return ops.linear(seen.reshape(-1, shape.heads * shape.head_width), layer.out), looked
+
+
+def _looked(q: Array, cache: KVCache, places: Places, gaze: Gaze, ops: Backend) -> Array:
+    """(n, H, W): what all heads of the rows from gaze.first on saw in gaze.rows."""
+    offsets, heads = np.array([0, len(q) - gaze.first], np.int32), np.arange(q.shape[1], dtype=np.int32)
+    starts, rows = places.starts + gaze.first, np.array([gaze.rows], np.int32)
+    return ops.attention_weights(q[gaze.first :], cache.keys, offsets, places.slots, starts, heads, rows)
 
 
 def short_conv(layer: ShortConv, x: Array, state: ConvState, places: Places, ops: Backend) -> tuple[Array, Array]:

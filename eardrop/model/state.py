@@ -36,6 +36,14 @@ class ConvState:
 
 
 @dataclass(frozen=True)
+class Gaze:
+    """Whose attention is asked for, and to what: rows of one sequence, absorbed alone."""
+
+    first: int  # of the call's rows that look; those behind it do too
+    rows: tuple[int, int]  # first and last + 1 of the sequence's rows that are looked at
+
+
+@dataclass(frozen=True)
 class Places:
     """Where the packed rows of one call belong."""
 
@@ -43,6 +51,7 @@ class Places:
     slots: Array  # (B,)
     starts: Array  # (B,) rows each slot held before
     positions: Array  # (N,) of each row
+    gaze: Gaze | None = None
 
 
 @dataclass(frozen=True, eq=False)

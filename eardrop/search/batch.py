@@ -1,6 +1,7 @@
 """The decode loop: all streams step together, and join and leave between steps.
 
     submit ─→ waiting ─→ prepared and prefilled ─→ going: one token each per step ─→ ended, slot free
+                            └─→ a draft of the text verified, many tokens at once
 
 There is no other loop: one stream is a batch of one. Everything here runs on the thread that calls `run`; `submit`,
 `call`, `cancel` and `close` may be called from any. What is computed is `Work` for some tasks: once all of them are
@@ -20,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from eardrop.errors import Cancelled, ContextFull, EngineClosed, ModelFileError
-from eardrop.model.decoder import Picks, Step, prefill
-from eardrop.model.state import Streams
+from eardrop.model.decoder import EXACT, Looks, Picks, Step, embed, prefill
+from eardrop.model.state import Checkpoint, Streams
 from eardrop.model.weights import Decoder
-from eardrop.ops import Array
+from eardrop.ops import Array, Float32
 from eardrop.ops.backend import Backend
 from eardrop.ops.work import Work
 from eardrop.search.choice import Choice, Chooser, Logits, Mask, Search
@@ -33,9 +34,27 @@ from eardrop.stages import stage
 ROWS = 256  # rows of room are made in such pieces: a growing text moves the caches seldom
 
 
+@dataclass(frozen=True, eq=False)
+class Look:
+    """Where a text's rows looked is wanted: told before the end of every text that wasn't cancelled.
+
+    before, after  rows of the prompt before the audio's and after them
+    tell           called on the loop's thread with (tokens said, heads of all layers, rows of the audio): row i is what
+                   was looked at when token i was chosen
+    """
+
+    before: int
+    after: int
+    tell: Callable[[Float32], None]
+
+
 @dataclass(eq=False)
 class Task:
-    """One text to be said. `say` and `end` are called on the loop's thread; `end` exactly once."""
+    """One text to be said. `say` and `end` are called on the loop's thread; `end` exactly once.
+
+    A draft is what the text may begin with: its tokens are absorbed up to EXACT at a time, as far as the search says
+    the same. It saves steps and changes nothing: on the exact path their logits have the bits of steps.
+    """
 
     prompt: Any  # what `prepare` makes rows of
     search: Search
@@ -43,18 +62,21 @@ class Task:
     say: Callable[[Choice], None]
     end: Callable[[Finish | BaseException], None]
     allowed: Mask | None = None
+    draft: Sequence[int] = ()
+    look: Look | None = None
     cancelled: bool = False
 
 
 @dataclass(eq=False)
 class _Going:
-    """A task that has a slot, and the token it said last."""
+    """A task that has a slot, and what it said."""
 
     task: Task
     slot: int
     chooser: Chooser = field(init=False)  # begun with the prefill: if that fails, this stream alone ends
-    last: int = -1
-    said: int = 0
+    said: list[int] = field(default_factory=list)
+    looks: Looks | None = None  # of the tokens said up to `moment`
+    moment: Checkpoint | None = None
 
 
 @dataclass(eq=False)
@@ -209,14 +231,55 @@ class Batch:
             return []
 
     def _absorb(self, new: Sequence[_Going], rows: Array) -> None:
-        """Prefill one stream and say its first token."""
+        """Prefill one stream and say its first token, and those of its draft."""
         (going,) = new
+        look = going.task.look
         going.chooser = going.task.search.begin()
+        going.looks = None if look is None else Looks((look.before, len(rows) - look.after))
         self._make_room(going.slot, len(rows))
         with stage("prefill"):
-            logits = prefill(self.w, [rows], self.streams, [going.slot], self.ops)
-        allowed = None if going.task.allowed is None else self.ops.upload(going.task.allowed[None])
-        self._say(new, logits, self.ops.pick(logits, allowed))
+            logits = prefill(self.w, [rows], self.streams, [going.slot], self.ops, looks=going.looks)
+        self._say(new, logits, self._picked(logits, going.task.allowed))
+        self._verify(going)
+        if going.looks is not None and going in self._going:
+            going.moment = self.streams.save(going.slot)
+
+    def _picked(self, logits: Array, allowed: Mask | None) -> Picks:
+        """The likeliest tokens of several rows of one text."""
+        mask = None if allowed is None else self.ops.upload(np.repeat(allowed[None], len(logits), axis=0))
+        return self.ops.pick(logits, mask)
+
+    def _verify(self, stream: _Going) -> None:
+        """Absorb a stream's draft as far as the search says the same."""
+        draft = list(stream.task.draft)
+        while stream in self._going and stream.said == draft[: len(stream.said)]:
+            group = draft[len(stream.said) - 1 :][:EXACT]
+            self.streams.revisable(stream.slot)
+            logits = self._followed(stream, group, range(len(group)))
+            agreed = self._agreed(stream, group, logits)
+            if stream in self._going:
+                self.streams.keep(stream.slot, agreed)
+                if stream.looks is not None:
+                    stream.looks.seen[-1] = stream.looks.seen[-1][:agreed]
+
+    def _agreed(self, stream: _Going, group: Sequence[int], logits: Array) -> int:
+        """Say what follows the tokens of a group (n,), with the logits (n, V) behind them: how many were right."""
+        picks = self._picked(logits, stream.task.allowed)
+        for row in range(len(group)):
+            ids, logprobs, margins = (column[row : row + 1] for column in picks)
+            self._say([stream], logits[row : row + 1], (ids, logprobs, margins))
+            if stream not in self._going or stream.said[-1:] != group[row + 1 : row + 2]:
+                break
+        return row + 1
+
+    def _followed(self, stream: _Going, tokens: Sequence[int], wanted: Sequence[int]) -> Array:
+        """Absorb up to EXACT tokens that are known: the logits (n, V) behind the wanted ones."""
+        self._make_room(stream.slot, len(tokens))
+        rows = embed(self.w, [np.array(tokens, np.int32)], self.ops)
+        with stage("tokens"):
+            return prefill(
+                self.w, [rows], self.streams, [stream.slot], self.ops, logits_for=[wanted], looks=stream.looks
+            )
 
     def _step(self, going: Sequence[_Going]) -> None:
         """One token for every stream that has room for one."""
@@ -225,7 +288,7 @@ class Batch:
             return
         step = self._captured(going)
         with stage("token"):
-            logits, picks = step([stream.last for stream in going], [stream.slot for stream in going])
+            logits, picks = step([stream.said[-1] for stream in going], [stream.slot for stream in going])
         self._say(going, logits, picks)
 
     def _captured(self, going: Sequence[_Going]) -> Step:
@@ -256,20 +319,20 @@ class Batch:
                 " fetch the files again, or check them with eardrop verify"
             )
         choice = stream.chooser.choose(best, logits, stream.task.allowed)
-        finish = stream.task.stop.before(choice.token, stream.said)
+        finish = stream.task.stop.before(choice.token, len(stream.said))
         if finish is not None:
-            self._leave(stream, finish)
+            self._finish(stream, finish)
             return
-        stream.last, stream.said = choice.token, stream.said + 1
+        stream.said.append(choice.token)
         stream.task.say(choice)
-        if stream.said == stream.task.stop.limit:
-            self._leave(stream, Finish.LENGTH)
+        if len(stream.said) == stream.task.stop.limit:
+            self._finish(stream, Finish.LENGTH)
 
     def _has_room(self, stream: _Going) -> bool:
         try:
             self._make_room(stream.slot, 1)
         except ContextFull:
-            self._leave(stream, Finish.CONTEXT)
+            self._guarded(lambda one: self._finish(stream, Finish.CONTEXT), [stream])
             return False
         return True
 
@@ -289,6 +352,21 @@ class Batch:
     def _forget_steps(self) -> None:
         self._steps.clear()
         self._masked.clear()
+
+    def _finish(self, stream: _Going, how: Finish) -> None:
+        """End a text that is complete, after telling where it looked."""
+        if stream.looks is not None and stream.task.look is not None:
+            self._look_back(stream, stream.looks)
+            stream.task.look.tell(np.concatenate(stream.looks.seen)[: len(stream.said)])
+        self._leave(stream, how)
+
+    def _look_back(self, stream: _Going, looks: Looks) -> None:
+        """Absorb once more, many at a time, the tokens that were said in steps: steps don't tell where they looked."""
+        if stream.moment is not None:
+            self.streams.restore(stream.moment)
+            missing = stream.said[sum(map(len, looks.seen)) - 1 : -1]
+            for at in range(0, len(missing), EXACT):
+                self._followed(stream, missing[at : at + EXACT], [0])
 
     def _leave(self, stream: _Going, how: Finish | BaseException) -> None:
         self._going.remove(stream)

@@ -4,6 +4,18 @@ from eardrop.transcribe.many import Outcome
 from eardrop.transcribe.options import Options
 from eardrop.transcribe.question import language_of
 from eardrop.transcribe.recognizer import Recognizer, one_window
+from eardrop.transcribe.score import Score
 from eardrop.transcribe.transcription import Progress
+from eardrop.transcribe.words import WORDS_BY, words_of
 
-__all__ = ["Options", "Outcome", "Progress", "Recognizer", "language_of", "one_window"]
+__all__ = [
+    "WORDS_BY",
+    "Options",
+    "Outcome",
+    "Progress",
+    "Recognizer",
+    "Score",
+    "language_of",
+    "one_window",
+    "words_of",
+]

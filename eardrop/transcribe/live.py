@@ -1,7 +1,7 @@
 """Live captions: text while somebody speaks.
 
-    blocks ─→ who speaks since when ─→ each second: the open utterance is encoded anew, the last hypothesis verified as a
-    draft, decoding goes on from the first token that differs ─→ words on which two hypotheses agree are committed
+    blocks ─→ who speaks since when ─→ each second: the open utterance is encoded anew, the last hypothesis verified as
+    a draft, decoding goes on from the first token that differs ─→ words on which two hypotheses agree are committed
 
 A draft saves steps and changes nothing: the text is the one that decoding from nothing would give. What is committed is
 never taken back; what follows it may change until the utterance ends, with a silence or at the model's window.
@@ -141,7 +141,7 @@ class Captions:
         self._closed += self._spans.push(probabilities)
 
     def _spoken(self) -> tuple[int, int] | None:
-        """From where to where somebody speaks that isn't written for good: pauses too short to end it are part of it."""
+        """From where to where somebody speaks that isn't written for good; short pauses are part of it."""
         current = self._spans.current
         spans = [*self._closed, *([current] if current else [])]
         spans = [(max(start, self._heard_until), stop) for start, stop in spans if stop > self._heard_until]
@@ -216,7 +216,8 @@ class Live:
         self._every, self._told = round(every * SAMPLE_RATE), told
         self._news = threading.Condition()
         self._fed: list[Float32] = []
-        self._over, self._failure = False, None
+        self._over = False
+        self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="eardrop-live", daemon=True)
         self._thread.start()
 

@@ -15,6 +15,7 @@ class Wishes(TypedDict, total=False):
     track: int | None
     language: str | None
     window: float | None
+    words: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,7 @@ class Options:
     window: float | None = field(
         default=None, metadata={"help": "most seconds that are transcribed as one, cut in pauses (default: 30)"}
     )
+    words: bool = field(default=False, metadata={"help": "estimate when each word was said"})
 
     def __post_init__(self) -> None:
         if self.max_tokens is not None and self.max_tokens < 1:

@@ -20,6 +20,8 @@ from eardrop.search import Greedy, Search
 from eardrop.text import Part, prompt, split_markers
 from eardrop.transcribe.many import Outcome, many
 from eardrop.transcribe.options import Options, Wishes
+from eardrop.transcribe.question import language_of
+from eardrop.transcribe.score import Score, score
 from eardrop.transcribe.transcription import Progress, Transcription, nobody, nobody_of_many
 from eardrop.transcript import Result, Segment
 
@@ -118,6 +120,20 @@ class Recognizer:
             most,
             lambda number, source: self._transcription(source, wishes, partial(told, number), ahead=1),
         )
+
+    def score(self, source: Source, text: str, *, language: str | None = None, track: int | None = None) -> Score:
+        """How likely a given text is what a recording says, and when each of its words was said: forced alignment.
+
+        source    as for `transcribe`; no longer than a window
+        text      what was said, as the model writes: with capitals and marks, on one line or several
+        language  that it is written in; None is the model's own
+        track     of a container; None is the one marked as default
+
+        Times are in seconds of the recording, estimated (docs/words.md); log-probabilities are natural. Raises
+        OptionError for a text that is empty or too long for the recording, AudioTooLong for one longer than a window.
+        """
+        samples, _ = one_window(source, self.model, Options(track=track))
+        return score(self.engine, samples, text, language=language_of(self.model, language))
 
     def _transcription(
         self, source: Source, options: Options, told: Callable[[Progress], None] = nobody, ahead: int | None = None

@@ -24,7 +24,8 @@ from eardrop.transcribe.question import language_of, question
 from eardrop.transcribe.repair import Fault, faults, halves, weight
 from eardrop.transcribe.seams import common_run
 from eardrop.transcribe.windows import Window, windows
-from eardrop.transcript import Result, Segment
+from eardrop.transcribe.words import WORDS_BY, words_of
+from eardrop.transcript import Result, Segment, Word
 
 ATTEMPTS = 2  # how often a stretch is halved before what is wrong with its text is told
 
@@ -47,6 +48,7 @@ class Heard:
     window: Window
     tokens: tuple[Token, ...]
     finish: Finish | None
+    looked: Float32 | None = None  # where the decoder looked for each token, if words are wanted
     faults: tuple[Fault, ...] = ()
 
     @property
@@ -99,6 +101,7 @@ class Transcription:
             notes=self.notes,
             demonstration=model.demonstration,
             skipped=tuple(self.skipped),
+            words_by=WORDS_BY if self.options.words else "",
         )
 
     def cancel(self) -> None:
@@ -185,7 +188,8 @@ class Transcription:
 
     def _ask(self, window: Window) -> Handle:
         self._check_wanted()
-        return self.engine.submit(self._question.about(window.samples, limit=self.options.max_tokens))
+        request = self._question.about(window.samples, limit=self.options.max_tokens)
+        return self.engine.submit(replace(request, look=self.options.words))
 
     def _answer(self, window: Window, handle: Handle) -> Heard:
         """Wait for a window's text, telling how it grows, and judge it."""
@@ -199,7 +203,7 @@ class Transcription:
         finally:
             handle.cancel()
         self._check_wanted()
-        heard = Heard(window, tuple(tokens), handle.finish)
+        heard = Heard(window, tuple(tokens), handle.finish, handle.looked)
         speech = sum(stop - start for start, stop in window.speech) / SAMPLE_RATE
         found = faults(heard.text, heard.finish, len(tokens), speech=speech, seconds=len(window.samples) / SAMPLE_RATE)
         return replace(heard, faults=tuple(found))
@@ -232,17 +236,26 @@ class Transcription:
             tokens=tuple(token.id for token in heard.tokens),
             logprob=float(np.mean([token.logprob for token in heard.tokens])) if heard.tokens else 0.0,
             warnings=tuple(fault.told for fault in heard.faults if fault.told),
+            words=self._words(heard),
             speech=sum(stop - start for start, stop in window.speech) / SAMPLE_RATE,
         )
         self._done = window.stop / SAMPLE_RATE
         self._tell(segment=segment)
         return segment
 
+    def _words(self, heard: Heard) -> tuple[Word, ...]:
+        """The words with their times, where they are wanted."""
+        if heard.looked is None or not heard.tokens:
+            return ()
+        start = heard.window.start / SAMPLE_RATE
+        with stage("words"):
+            return words_of(heard.tokens, heard.looked, heard.window.samples, start=start, language=self.language)
+
 
 def joined(first: Heard, second: Heard) -> tuple[Heard, Heard]:
     """Two windows that overlap, each word of the overlap left to one of them."""
     seconds = (first.window.stop - second.window.start) / SAMPLE_RATE
-    before, after = _words(first.tokens), _words(second.tokens)
+    before, after = _spelling(first.tokens), _spelling(second.tokens)
     place = common_run([_spelt(word) for word in before], [_spelt(word) for word in after], seconds)
     if place is None:
         if not (before and after):
@@ -251,10 +264,16 @@ def joined(first: Heard, second: Heard) -> tuple[Heard, Heard]:
         doubt = Fault(1, f"there is no pause at {middle:.1f} s: words there may be doubled or lost")
         return replace(first, faults=(*first.faults, doubt)), second
     kept, gone = place
-    return replace(first, tokens=_flat(before[:kept])), replace(second, tokens=_flat(after[gone:]))
+    return _part(first, 0, sum(map(len, before[:kept]))), _part(second, sum(map(len, after[:gone])), None)
 
 
-def _words(tokens: Sequence[Token]) -> list[list[Token]]:
+def _part(heard: Heard, start: int, stop: int | None) -> Heard:
+    """Some of the tokens."""
+    looked = None if heard.looked is None else heard.looked[start:stop]
+    return replace(heard, tokens=heard.tokens[start:stop], looked=looked)
+
+
+def _spelling(tokens: Sequence[Token]) -> list[list[Token]]:
     """The tokens of each word: one that begins with a space begins a word."""
     words: list[list[Token]] = []
     for token in tokens:
@@ -266,7 +285,3 @@ def _words(tokens: Sequence[Token]) -> list[list[Token]]:
 
 def _spelt(word: Sequence[Token]) -> str:
     return b"".join(token.piece for token in word).decode(errors="replace").strip()
-
-
-def _flat(words: Sequence[Sequence[Token]]) -> tuple[Token, ...]:
-    return tuple(token for word in words for token in word)

@@ -1,0 +1,65 @@
+"""A text that people have already, held against its recording: how likely the model thinks it, and its word times."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from eardrop.audio import SAMPLE_RATE
+from eardrop.engine import Engine
+from eardrop.errors import AudioError, OptionError
+from eardrop.ops import Float32
+from eardrop.search import Forced
+from eardrop.transcribe.question import question
+from eardrop.transcribe.words import words_of
+from eardrop.transcript import Segment
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a model makes of a given text."""
+
+    segment: Segment  # the text with its words; its times are the first word's and the last one's
+    logprob: float  # of the whole text and that it ends there, natural: texts of one recording compare by it
+
+
+def score(engine: Engine, samples: Float32, text: str, *, language: str) -> Score:
+    """How likely a model holds a text to be what a window says, and when its words were said.
+
+    samples  (N,), mono, 16 kHz
+    text     as the model writes: with capitals and marks, in one line or several
+
+    Raises OptionError for a text that is empty or longer than a transcript of the window may be, AudioError for a
+    window that is too short to hold a word, AudioTooLong for more than a window.
+    """
+    model = engine.model
+    spoken = " ".join(text.split())
+    ids = model.tokenizer.encode(spoken, special=False)
+    _check(engine, ids, len(samples) / SAMPLE_RATE)
+    given = np.array([*ids, model.tokenizer.eos], np.int32)
+    request = replace(
+        question(model, language).about(samples, limit=len(given)),
+        search=Forced(given.tolist()), stop=frozenset(), draft=given[:-1], look=True,
+    )  # fmt: skip
+    handle = engine.submit(request)
+    try:
+        *tokens, end = handle
+    finally:
+        handle.cancel()
+    assert handle.looked is not None, "a text that was not cancelled tells where it looked"
+    found = words_of(tokens, handle.looked[:-1], samples, language=language)
+    logprobs = [token.logprob for token in tokens]
+    segment = Segment(found[0].start, found[-1].end, spoken, tuple(ids), float(np.mean(logprobs)), words=found)
+    return Score(segment, float(np.sum(logprobs)) + end.logprob)
+
+
+def _check(engine: Engine, ids: list[int], seconds: float) -> None:
+    architecture = engine.model.architecture
+    if not ids:
+        raise OptionError("the text is empty, expected what the recording says")
+    if seconds < architecture.least_seconds:
+        least = f"expected at least {architecture.least_seconds:g}"
+        raise AudioError(f"the recording has {seconds:g} seconds and holds no word, {least}")
+    most = architecture.token_limit(seconds)
+    if len(ids) > most:
+        found = f"the text has {len(ids):,} tokens, and {seconds:.2f} seconds of audio hold at most {most:,}"
+        raise OptionError(f"{found}; give the text of this recording alone")

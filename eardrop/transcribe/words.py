@@ -1,0 +1,170 @@
+"""When each word was said: from where the decoder looked when it wrote the word, and from where there was sound.
+
+A head that listens looks at the audio of the token it is about to write, so that its attention, token by token, is a
+diagonal. The window is cut into pause, word, pause, word, …, pause in the one way that is worth most: a word is worth
+the share of its tokens' attention that falls on its stretch, a pause the seconds of it without sound, less those with
+sound. Dynamic programming finds that cut in steps of 10 ms, though attention comes in rows of 80 ms. Which heads listen
+is found for each window anew: those whose own attention can be cut best. What else was measured is in docs/words.md.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from eardrop.audio import SAMPLE_RATE
+from eardrop.engine import Token
+from eardrop.ops import Float32
+from eardrop.text import Detokenizer
+from eardrop.transcript import Word
+
+WORDS_BY = "attention of the decoder to the audio, and pauses of the sound"  # for `Result.words_by`
+
+Float64 = npt.NDArray[np.float64]
+
+ROW = 0.08  # seconds of audio in a row of the encoder
+CELL = 0.01  # seconds in which words are placed
+LISTENING = 0.8  # of the best head's worth: heads that have it listen, too
+MOST_HEADS = 8
+PAUSE = 0.4  # a row without sound is worth so much between words, less so much with sound
+
+SPLITS = {"ja": r"[「『（(]*\w[^\w\s「『（(]*|\S"}  # languages that put no space between words: sign by sign
+
+
+def words_of(
+    tokens: Sequence[Token], looked: Float32, samples: Float32, *, start: float = 0.0, language: str = "en"
+) -> tuple[Word, ...]:
+    """The words of a window's text, with estimated times.
+
+    tokens   of the text, as `Engine` gave them
+    looked   (tokens, heads of all layers, R), `Handle.looked` of that text
+    samples  (N,) of the window, mono, 16 kHz
+    start    seconds of the recording before the window
+    returns  words in order, split at spaces, marks with the word they stand at; none overlaps the next, all within
+             the window
+    """
+    spelled = list(_spelled([token.piece for token in tokens], language))
+    if not spelled:
+        return ()
+    seconds = len(samples) / SAMPLE_RATE
+    spans = spans_of([_sounding(tokens, members) for _, members in spelled], looked, samples)
+    return tuple(
+        Word(start + min(begun, seconds), start + min(ended, seconds), text, _probability(tokens, members))
+        for (text, members), (begun, ended) in zip(spelled, spans, strict=True)
+    )
+
+
+def _spelled(pieces: Sequence[bytes], language: str) -> Iterator[tuple[str, list[int]]]:
+    """Each word and the tokens that spell it; a mark that stands alone goes with the word before, else behind."""
+    text, ends = _detokenized(pieces)
+    starts = [0, *ends[:-1]]
+    held: tuple[str, list[int]] | None = None
+    for found in re.finditer(SPLITS.get(language, r"\S+"), text):
+        members = [i for i, at in enumerate(starts) if at < found.end() and max(ends[i], at + 1) > found.start()]
+        if held is not None and not (_has_letter(held[0]) and _has_letter(found[0])):
+            held = f"{held[0]} {found[0]}", [*held[1], *members]
+            continue
+        if held is not None:
+            yield held
+        held = found[0], members
+    if held is not None:
+        yield held
+
+
+def _detokenized(pieces: Sequence[bytes]) -> tuple[str, list[int]]:
+    """The text, and how much of it was there after each token: a character is there with its last byte."""
+    detokenizer, text, ends = Detokenizer(), "", []
+    for piece in pieces:
+        text += detokenizer.push(piece)
+        ends.append(len(text))
+    return text + detokenizer.flush(), ends
+
+
+def _has_letter(text: str) -> bool:
+    return any(character.isalnum() for character in text)
+
+
+def _sounding(tokens: Sequence[Token], members: list[int]) -> list[int]:
+    """The tokens of a word that have a sound: marks have none, as long as there is anything else."""
+    return [i for i in members if _has_letter(tokens[i].piece.decode(errors="replace"))] or members
+
+
+def _probability(tokens: Sequence[Token], members: Sequence[int]) -> float:
+    """That of the least certain token."""
+    return float(np.exp(min(tokens[i].logprob for i in members)))
+
+
+def spans_of(members: Sequence[Sequence[int]], looked: Float32, samples: Float32) -> list[tuple[float, float]]:
+    """Seconds (start, end) of each word in its window, from where its tokens looked.
+
+    members  the tokens of each word
+    looked   (tokens, heads, R); samples (N,) of the window
+    """
+    share = listened(looked)
+    worth = np.stack([share[list(tokens)].mean(axis=0) for tokens in members])
+    cells = round(worth.shape[1] * ROW / CELL)
+    pause = _summed(PAUSE * CELL / ROW * (1 - 2 * sound(samples, cells)))
+    states = np.empty((2 * len(members) + 1, cells + 1))
+    states[0::2], states[1::2] = pause, _summed(_fine(worth, cells))
+    cuts = cut(states[:, None])[0][0] * CELL
+    return [(float(cuts[2 * i + 1]), float(cuts[2 * i + 2])) for i in range(len(members))]
+
+
+def listened(looked: Float32) -> Float64:
+    """Where the heads that listen looked, (tokens, R), each row a distribution: their mean.
+
+    looked  (tokens, heads, R)
+    """
+    share = looked.astype(np.float64) + 1e-12
+    share /= share.sum(axis=2, keepdims=True)
+    _, worth = cut(_summed(share))
+    best = np.argsort(-worth, kind="stable")[:MOST_HEADS]
+    mean: Float64 = share[:, best[worth[best] >= LISTENING * worth.max()]].mean(axis=1)
+    return mean
+
+
+def cut(states: Float64) -> tuple[npt.NDArray[np.int64], Float64]:
+    """Cut a line into stretches, one for each state in order, so that they are worth most; for several lines at once.
+
+    states   (S, lines, G + 1): what each state is worth from the line's begin to each of its G cells' ends
+    returns  (lines, S + 1) where stretches begin and the last ends, 0 to G; (lines,) what they are worth in all
+    """
+    count, lines, places = states.shape
+    at, back = np.arange(places), np.empty(states.shape, np.int64)
+    best = np.where(at == 0, -states[0], -np.inf)
+    for state in range(count):
+        highest = np.maximum.accumulate(best, axis=1)  # wherever this state began
+        back[state] = np.maximum.accumulate(np.where(best >= highest, at, 0), axis=1)
+        best = highest + states[state] - (states[state + 1] if state + 1 < count else 0)
+    cuts = np.full((lines, count + 1), places - 1)
+    for state in range(count - 1, -1, -1):
+        cuts[:, state] = back[state, np.arange(lines), cuts[:, state + 1]]
+    return cuts, best[:, -1]
+
+
+def _summed(share: Float64) -> Float64:
+    """Sums from the begin: (…, R) → (…, R + 1)."""
+    return np.concatenate([np.zeros((*share.shape[:-1], 1)), np.cumsum(share, axis=-1)], axis=-1)
+
+
+def _fine(share: Float64, cells: int) -> Float64:
+    """Rows of 80 ms → cells of 10 ms, on straight lines between the rows' middles: (words, R) → (words, cells)."""
+    middles = (np.arange(cells) + 0.5) * CELL / ROW - 0.5
+    return np.stack([np.interp(middles, np.arange(len(line)), line) for line in share]) * CELL / ROW
+
+
+def sound(samples: Float32, cells: int) -> Float64:
+    """How much each cell of 10 ms sounds like somebody speaking, 0 to 1, by its level alone.
+
+    samples  (N,); cells  how many are wanted, those beyond the recording are as its end
+    returns  (cells,), ½ where the level is three tenths of the way from the recording's quiet to its loud cells
+    """
+    centred = samples.astype(np.float64) - samples.mean()
+    sums, starts = _summed(centred**2), np.arange(cells) * round(CELL * SAMPLE_RATE)
+    low, high = (np.clip(starts + edge, 0, len(samples)) for edge in (-120, 280))  # 25 ms around it
+    level = 10 * np.log10((sums[high] - sums[low]) / 400 + 1e-10)
+    loud = np.percentile(level, 95)
+    quiet = max(np.percentile(level, 5), loud - 50)
+    height = (level - quiet) / max(loud - quiet, 12)
+    return np.asarray(1 / (1 + np.exp((0.3 - height) / 0.1)))
