@@ -2,10 +2,14 @@
 
 from typing import TYPE_CHECKING
 
+from eardrop.transcript.spoken import said
+
 if TYPE_CHECKING:
+    from eardrop.transcript.lines import Lines
+    from eardrop.transcript.recording import Recording
     from eardrop.transcript.result import Result
 
 
-def write(result: "Result") -> str:
+def write(result: "Result", *, lines: "Lines | None" = None, recording: "Recording | None" = None) -> str:
     """One stripped segment per line."""
-    return "".join(f"{segment.text.strip()}\n" for segment in result.segments)
+    return "".join(f"{said(segment)}\n" for segment in result.segments)
