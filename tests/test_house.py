@@ -18,7 +18,7 @@ ROOMS: dict[str, set[str]] = {
     "search": {"ops", "model"},
     "architecture": {"audio"},
     "engine": {"gguf", "audio", "text", "ops", "model", "search", "architecture"},
-    "transcript": set(),
+    "transcript": {"audio"},  # a page draws and plays the recording
     "transcribe": {"audio", "text", "ops", "search", "engine", "transcript"},
     "hub": set(),  # nothing of a model: it knows files by their names
     "loading": {"gguf", "text", "ops", "backends", "model", "architecture", "engine", "transcribe", "hub"},

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from eardrop.errors import OptionError
 from eardrop.printable import printable
+from eardrop.transcript.spoken import pieces
 
 if TYPE_CHECKING:
-    from eardrop.transcript.result import Result, Segment, Word
+    from eardrop.transcript.lines import Lines
+    from eardrop.transcript.recording import Recording
+    from eardrop.transcript.result import Result, Segment
 
 HOP_SECONDS = 0.01  # whisper's `seek` counts mel frames
 
 
-def write(result: "Result") -> str:
+def write(result: "Result", *, lines: "Lines | None" = None, recording: "Recording | None" = None) -> str:
     """One object on one line, ASCII."""
     whole = {
         "text": result.text,
@@ -32,7 +35,7 @@ def write(result: "Result") -> str:
 
 
 def _segment(index: int, segment: "Segment") -> dict[str, Any]:
-    words = [_word(word) for word in segment.words]
+    words = _words(segment)
     return {
         "id": index,
         "seek": round(segment.start / HOP_SECONDS),
@@ -51,8 +54,13 @@ def _segment(index: int, segment: "Segment") -> dict[str, Any]:
     }
 
 
-def _word(word: "Word") -> dict[str, Any]:
-    return {"word": f" {word.text}", "start": word.start, "end": word.end, "probability": word.probability}
+def _words(segment: "Segment") -> list[dict[str, Any]]:
+    """Each with the space before it, where its script writes one, as whisper's words have it."""
+    spelt = [piece.text for piece in pieces(segment)] or [f" {word.text}" for word in segment.words]
+    return [
+        {"word": text, "start": word.start, "end": word.end, "probability": word.probability}
+        for text, word in zip(spelt, segment.words, strict=True)
+    ]
 
 
 def _compression_ratio(text: str) -> float:
@@ -84,7 +92,10 @@ def _segment_read(segment: dict[str, Any]) -> dict[str, Any]:
         "warnings": tuple(segment["warnings"]),
         "speaker": segment.get("speaker", ""),
         "words": tuple(
-            {"start": word["start"], "end": word["end"], "text": word["word"][1:], "probability": word["probability"]}
+            {
+                **{name: word[name] for name in ("start", "end", "probability")},
+                "text": word["word"].removeprefix(" "),
+            }
             for word in segment.get("words", ())
         ),
     }

@@ -4,14 +4,30 @@
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from eardrop.errors import OptionError
 from eardrop.printable import printable
-from eardrop.transcript import json, txt
+from eardrop.transcript import html, json, srt, tsv, txt, vtt
+from eardrop.transcript.lines import Lines
+from eardrop.transcript.recording import Recording, link_from
 
-FORMATS = {"txt": txt, "json": json}
+if TYPE_CHECKING:
+    from eardrop.audio import Source
+
+
+class Writer(Protocol):
+    """A format: a module with this function, which leaves alone what its format has no place for."""
+
+    def write(self, result: "Result", *, lines: Lines | None = None, recording: Recording | None = None) -> str:
+        """The whole file. `lines` shapes subtitles, `recording` is what a page plays; neither is needed."""
+        ...
+
+
+FORMATS: Mapping[str, Writer] = {"txt": txt, "srt": srt, "vtt": vtt, "tsv": tsv, "json": json, "html": html}
 
 
 @dataclass(frozen=True)
@@ -70,15 +86,31 @@ class Result:
         """What is wrong with the recording or any of its segments."""
         return (*self.notes, *(warning for segment in self.segments for warning in segment.warnings))
 
-    def write(self, path: str | os.PathLike[str], *, form: str | None = None) -> None:
-        """Write the file whole or not at all; the suffix chooses the format, or `form` does."""
+    def write(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        form: str | None = None,
+        lines: Lines | None = None,
+        audio: "Source | None" = None,
+        track: int | None = None,
+    ) -> None:
+        """Write the file whole or not at all; the suffix chooses the format, or `form` does.
+
+        lines  how subtitles are cut, in formats that have lines
+        audio  what was transcribed, and its track: a page (html) draws and plays it. Read only where it is used
+
+        Raises OptionError for an unknown format or a file that can't be written, AudioError for audio that can't be
+        read.
+        """
         target = Path(path)
         name = form or target.suffix.removeprefix(".").lower()
         if name not in FORMATS:
             raise OptionError(
                 f"{printable(target.name)}: no format is called '{printable(name)}': {', '.join(FORMATS)}"
             )
-        _write_atomically(target, FORMATS[name].write(self))
+        recording = None if audio is None else Recording(audio, track, link_from(target, audio))
+        _write_atomically(target, FORMATS[name].write(self, lines=lines, recording=recording).encode())
 
     def to_json(self) -> str:
         """All of it, on one line; what json files hold."""
@@ -102,7 +134,7 @@ class Result:
         return cls.from_json(text, file.name)
 
 
-def _write_atomically(target: Path, text: str) -> None:
+def _write_atomically(target: Path, content: bytes) -> None:
     """Through a file beside it: a reader sees the old or the new, never half."""
     import tempfile  # not at the start: few write files
 
@@ -112,8 +144,8 @@ def _write_atomically(target: Path, text: str) -> None:
         why = f"can't be written: {error.strerror}; check the folder and your rights"
         raise OptionError(f"{printable(str(target))} {why}") from None
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         Path(name).chmod(0o666 & ~_umask())
         Path(name).replace(target)
     except BaseException:

@@ -29,7 +29,7 @@ class Handle:
     def __init__(self, text: str, finish: Finish) -> None:
         words = text.replace(" ", "\0 ").split("\0") if text else []
         self._tokens = iter([Token(index, word.encode(), -0.5, 1.0) for index, word in enumerate(words)])
-        self.finish, self.cancelled = finish, False
+        self.finish, self.cancelled, self.looked = finish, False, None
 
     def __iter__(self) -> Iterator[Token]:
         return self._tokens
