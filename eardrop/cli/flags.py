@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from eardrop.cli.fetching import fetch_shown
 from eardrop.cli.terminal import Voice
@@ -17,6 +17,8 @@ from eardrop.hub import DEMONSTRATION, Files, is_bundled, locate, not_fetched, r
 
 if TYPE_CHECKING:
     from eardrop.ops.backend import Backend
+
+Group: TypeAlias = "argparse.ArgumentParser | argparse._ArgumentGroup"
 
 MODEL_HELP = "text model (GGUF), a folder with the pair, or USER/REPO[:TYPE] (default: see eardrop models --help)"
 HUB_HELP = "a model on the hub and its weight type, as Q4_0; fetched unless it is in the cache"
@@ -104,7 +106,7 @@ def _finite(text: str) -> float:
 _READERS: dict[type, Callable[[str], Any]] = {int: int, float: float, str: str}
 
 
-def add_options(parser: argparse.ArgumentParser, options: type) -> None:
+def add_options(parser: Group, options: type) -> None:
     """A flag for each field of a dataclass of wishes: its name, type, and `help` of its metadata."""
     hints = typing.get_type_hints(options)
     for field in dataclasses.fields(options):
@@ -132,7 +134,7 @@ def _reading(hint: Any) -> dict[str, Any]:
     return {"type": _READERS[kind], "metavar": {int: "N", float: "X"}.get(kind, "TEXT")}
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
+def add_model(parser: Group) -> None:
     """Which model, and what it runs on."""
     from eardrop.backends import BACKENDS, PRECISIONS
 

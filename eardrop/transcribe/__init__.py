@@ -1,5 +1,6 @@
 """Recordings become transcripts: the recogniser, and the wishes it understands."""
 
+from eardrop.transcribe.journal import Journal, job_of
 from eardrop.transcribe.many import Outcome
 from eardrop.transcribe.options import Options
 from eardrop.transcribe.question import language_of
@@ -10,11 +11,13 @@ from eardrop.transcribe.words import WORDS_BY, words_of
 
 __all__ = [
     "WORDS_BY",
+    "Journal",
     "Options",
     "Outcome",
     "Progress",
     "Recognizer",
     "Score",
+    "job_of",
     "language_of",
     "one_window",
     "words_of",

@@ -19,7 +19,7 @@ from eardrop.engine import Model
 from eardrop.errors import OptionError
 from eardrop.printable import printable
 from eardrop.transcribe.options import Options
-from eardrop.transcript import Result
+from eardrop.transcript import Output, Result
 
 NAME = ".eardrop-journal.sqlite"
 SCHEMA = 1
@@ -27,6 +27,7 @@ CHUNK = 1 << 20
 
 _TABLES = """
 create table if not exists done (key text primary key, result text not null);
+create table if not exists named (source text primary key, number integer, attempt integer, paths text not null);
 create table if not exists seen (path text primary key, size integer, changed integer, content text not null);
 """
 
@@ -62,6 +63,22 @@ class Journal:
     def keep(self, recording: Path, result: Result) -> None:
         """A recording is finished. It is on the disk when this returns."""
         self._base.execute("insert or replace into done values (?, ?)", (self._key(recording), result.to_json()))
+
+    def outputs(self) -> dict[str, Output]:
+        """Which files belong to which recordings, as it was decided before."""
+        rows = self._base.execute("select source, number, attempt, paths from named")
+        return {
+            source: Output(number, attempt, {form: Path(path) for form, path in json.loads(paths).items()})
+            for source, number, attempt, paths in rows
+        }
+
+    def keep_outputs(self, outputs: Mapping[str, Output]) -> None:
+        """Remember that."""
+        rows = [
+            (source, one.number, one.attempt, json.dumps({form: str(path) for form, path in one.paths.items()}))
+            for source, one in outputs.items()
+        ]
+        self._base.executemany("insert or replace into named values (?, ?, ?, ?)", rows)
 
     def remove(self) -> None:
         """Everything is done: leave nothing behind."""

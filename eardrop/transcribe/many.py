@@ -1,5 +1,6 @@
 """Many recordings at a time: a thread for each that waits for its windows, while the engine decodes them together."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,13 +19,15 @@ def many(
     sources: Iterable[tuple[int, Source]], most: int, start: Callable[[int, Source], Transcription]
 ) -> Iterator[Outcome]:
     """The result of each numbered source, or its error, in their order; at most `most` are under way."""
-    going = set[Transcription]()
+    going, over = set[Transcription](), threading.Event()
 
     def outcome(number: int, source: Source) -> Outcome:
         try:
             transcription = start(number, source)
             going.add(transcription)
             try:
+                if over.is_set():  # nobody who looked through `going` has seen it
+                    transcription.cancel()
                 return transcription.result()
             finally:
                 going.discard(transcription)
@@ -41,6 +44,7 @@ def many(
             while waiting:
                 yield waiting.popleft().result()
         finally:
+            over.set()
             for future in waiting:
                 future.cancel()
             for transcription in tuple(going):

@@ -164,6 +164,7 @@ class Transcription:
         self._blocks = blocks(self.source, track=wishes.track, max_seconds=wishes.max_seconds)
         try:
             while True:
+                self._check_wanted()
                 with stage("audio"):
                     block = next(self._blocks, None)
                 if block is None:

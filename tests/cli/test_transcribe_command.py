@@ -52,7 +52,7 @@ def test_several_formats_follow_each_other(words, model, clip, capsys):
 
 def test_an_unknown_format_is_told_with_those_there_are(capsys):
     assert main(["transcribe", "-m", "x", "talk.wav", "-f", "txt,docx"]) == 2
-    assert "no format is called 'docx': there are txt, json" in capsys.readouterr().err
+    assert "no format is called 'docx': there are txt, srt, vtt, tsv, json, html, all" in capsys.readouterr().err
 
 
 def test_standard_input_is_a_recording(model, clip, capsys, monkeypatch):
@@ -175,7 +175,7 @@ def test_on_a_terminal_text_appears_as_it_is_generated(model, clip, terminal, ca
 def test_a_transcript_can_not_steer_a_terminal(model, clip, capsys, monkeypatch):
     monkeypatch.setattr(Tokenizer, "piece", lambda self, token: b"\x1b]0;owned\x07[red]")
     assert main(["transcribe", "-m", model, clip("ms20"), "--max-tokens", "2"]) == 0
-    assert capsys.readouterr().out == r"\x1b]0;owned\x07[red]" * 2 + "\n"
+    assert capsys.readouterr().out == "]0;owned[red]" * 2 + "\n"
 
 
 def test_a_model_that_is_none_is_said_before_its_projector_is_missed(tmp_path, clip, capsys):

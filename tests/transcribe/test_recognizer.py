@@ -91,7 +91,7 @@ def test_half_a_character_at_the_end_is_shown_as_one_that_is_damaged(
     asr: Recognizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Answer:
-        finish = Finish.STOP
+        finish, looked = Finish.STOP, None
 
         def __iter__(self) -> typing.Iterator[Token]:
             return iter([Token(5, b"caf", -0.5, 1.0), Token(6, b"\xc3", -0.5, 1.0)])

@@ -1,0 +1,109 @@
+"""Recordings through a recogniser, one result after another, told as they come."""
+
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from eardrop.audio import name_of
+from eardrop.cli.terminal import NOTES, Screen, Voice
+from eardrop.cli.transcripts import Target
+from eardrop.cli.watch import Watch
+from eardrop.errors import EardropError, Incomplete
+from eardrop.transcribe import Outcome, Progress, Recognizer
+from eardrop.transcript import txt
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done with the recordings.
+
+    several  say whose text comes
+    strict   a warning is a failure
+    """
+
+    asr: Recognizer
+    options: dict[str, Any]
+    target: Target
+    voice: Voice
+    watch: Watch
+    several: bool
+    strict: bool
+
+    def transcribe(self, files: Sequence[str]) -> int:
+        """Take each recording's result, in their order; the first exit code that isn't 0."""
+        there = {number: result for number, file in enumerate(files) if (result := self.target.found(file))}
+        if there:
+            self.voice.note(f"{len(there)} of {len(files)} recordings are done already")
+        codes, done = [0], 0
+        try:
+            for number, result in there.items():
+                self._end(files[number], number, result)
+            with closing(self._outcomes(files, [n for n in range(len(files)) if n not in there])) as outcomes:
+                for number, outcome in outcomes:
+                    codes.append(self._end(files[number], number, outcome))
+                    done += 1
+        except KeyboardInterrupt:
+            if self.several:
+                self.voice.note(f"{len(there) + done} of {len(files)} recordings are done; {self.target.goes_on}")
+            raise
+        return next((code for code in codes if code), 0)
+
+    def _outcomes(self, files: Sequence[str], numbers: Sequence[int]) -> Generator[tuple[int, Outcome], None, None]:
+        if len(numbers) == 1:
+            yield numbers[0], self._alone(files[numbers[0]], numbers[0])
+            return
+        told = lambda place, progress: self.watch.told(numbers[place], progress)  # noqa: E731
+        outcomes = self.asr.transcribe_many([files[number] for number in numbers], told=told, **self.options)
+        yield from zip(numbers, outcomes, strict=True)
+
+    def _alone(self, file: str, number: int) -> Outcome:
+        try:
+            return self.asr.transcribe(file, told=partial(self._told, number), **self.options)
+        except EardropError as error:
+            return error
+
+    def _told(self, number: int, progress: Progress) -> None:
+        self.watch.told(number, progress)
+        if self._live and progress.segment is not None:
+            self.watch.above(partial(_show, txt.line(progress.segment)))
+
+    @property
+    def _live(self) -> bool:
+        return self.target.live and not self.several
+
+    def _end(self, file: str, number: int, outcome: Outcome) -> int:
+        """Write a recording's result, or say why there is none; its exit code."""
+        self.watch.ended(number)
+        codes: list[int] = []
+        self.watch.above(lambda: codes.append(self._written(file, outcome)))
+        return codes[0]
+
+    def _written(self, file: str, outcome: Outcome) -> int:
+        name = name_of(file)
+        if self.several and self.voice.level >= NOTES:
+            print(f"==> {name} <==", file=sys.stderr, flush=True)
+        try:
+            if isinstance(outcome, EardropError):
+                raise outcome
+            if not self._live:
+                self.target.take(file, outcome)
+        except EardropError as error:
+            self.voice.complain(_about(name, str(error)))
+            return error.exit_code
+        for warning in outcome.warnings:
+            self.voice.warn(_about(name, warning))
+        return Incomplete.exit_code if self.strict and outcome.warnings else 0
+
+
+def _show(text: str) -> None:
+    screen = Screen()
+    screen.write(text)
+    screen.end_line()
+
+
+def _about(name: str, message: str) -> str:
+    """A message that says which recording it is about."""
+    return message if name in message else f"{name}: {message}"
