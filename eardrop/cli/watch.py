@@ -42,21 +42,6 @@ class Watch(Protocol):
         """Write something that is to stay, without a bar in its way."""
 
 
-class _Pace:
-    """Seconds of audio that were done, in seconds of the clock."""
-
-    def __init__(self) -> None:
-        self._begun = time.monotonic()
-
-    def speed(self, progress: Progress) -> float:
-        return progress.done / max(1e-3, time.monotonic() - self._begun)
-
-    def remaining(self, progress: Progress) -> float | None:
-        if not progress.announced or not progress.done:
-            return None
-        return max(0.0, progress.announced - progress.done) / self.speed(progress)
-
-
 class Silent:
     """Shows nothing."""
 
@@ -83,25 +68,23 @@ class Lines(Silent):
 
     def __init__(self, voice: Voice) -> None:
         self._voice = voice
-        self._paces: dict[int, _Pace] = {}
         self._last: dict[int, float] = {}
 
     def told(self, number: int, progress: Progress) -> None:
-        now, pace = time.monotonic(), self._paces.setdefault(number, _Pace())
+        now = time.monotonic()
         if now - self._last.setdefault(number, now) >= EVERY and progress.done:
             self._last[number] = now
-            self._voice.note(f"{progress.source}: {_far(progress)}, {pace.speed(progress):.0f} × real time")
+            self._voice.note(f"{progress.source}: {_far(progress)}, {_speed(progress):.0f} × real time")
 
 
 class Json(Silent):
     """An object a line, for programs: at most five a second for each recording, and one for each segment."""
 
     def __init__(self) -> None:
-        self._paces: dict[int, _Pace] = {}
         self._last: dict[int, float] = {}
 
     def told(self, number: int, progress: Progress) -> None:
-        now, pace = time.monotonic(), self._paces.setdefault(number, _Pace())
+        now = time.monotonic()
         if progress.segment is None and now - self._last.get(number, -1.0) < 0.2:
             return
         self._last[number] = now
@@ -110,8 +93,8 @@ class Json(Silent):
             "source": progress.source,
             "done": round(progress.done, 3),
             "announced": progress.announced,
-            "speed": round(pace.speed(progress), 2),
-            "remaining": pace.remaining(progress),
+            "speed": round(_speed(progress), 2),
+            "remaining": _remaining(progress),
             "text": progress.text,
         }
         if progress.segment is not None:
@@ -131,7 +114,6 @@ class Bars(Silent):
             *columns, TextColumn("{task.fields[tail]}", style="dim", markup=False),
             console=console(sys.stderr), transient=True, refresh_per_second=8,
         )  # fmt: skip
-        self._paces: dict[int, _Pace] = {}
         self._tasks: dict[int, TaskID] = {}
         self._count, self._ended = count, 0
         self._all = self._shown.add_task("recordings", total=count, far=f"0/{count}", tail="", visible=count > 1)
@@ -146,15 +128,14 @@ class Bars(Silent):
         self._shown.stop()
 
     def told(self, number: int, progress: Progress) -> None:
-        pace = self._paces.setdefault(number, _Pace())
         if number not in self._tasks:
             if len(self._tasks) >= BARS:
                 return
             self._tasks[number] = self._shown.add_task(printable(progress.source, most=30), total=None, far="", tail="")
-        left = pace.remaining(progress)
+        left = _remaining(progress)
         far = [
             _far(progress),
-            f"{pace.speed(progress):.0f}×" if progress.done else "",
+            f"{_speed(progress):.0f}×" if progress.done else "",
             f"{_clock(left)} left" if left else "",
         ]
         self._shown.update(
@@ -175,6 +156,18 @@ class Bars(Silent):
             write()
         finally:
             self._shown.start()
+
+
+def _speed(progress: Progress) -> float:
+    """Seconds of audio in a second of the clock."""
+    return progress.done / max(1e-3, progress.spent)
+
+
+def _remaining(progress: Progress) -> float | None:
+    """Seconds of the clock."""
+    if not progress.announced or not progress.done:
+        return None
+    return max(0.0, progress.announced - progress.done) / _speed(progress)
 
 
 def _far(progress: Progress) -> str:

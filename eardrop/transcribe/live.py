@@ -53,12 +53,10 @@ class _Utterance:
     committed: list[str] = field(default_factory=list)
 
     def agree(self, new: Hypothesis) -> None:
-        """Commit the words that two hypotheses in a row begin with."""
-        pairs = zip(self.hypothesis.words, new.words, strict=False)
-        common = [word for word, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
-        if common[: len(self.committed)] == self.committed:
-            self.committed = common
-        self.hypothesis = new
+        """Commit the words with which two hypotheses in a row go on."""
+        before, self.hypothesis = self.volatile, new
+        pairs = takewhile(lambda pair: pair[0] == pair[1], zip(before, self.volatile, strict=False))
+        self.committed = [*self.committed, *(word for word, _ in pairs)]
 
     @property
     def volatile(self) -> list[str]:
@@ -76,9 +74,11 @@ def behind(committed: Sequence[str], words: Sequence[str]) -> int:
                 distances[j + 1],
                 min(above + (word != said), distances[j] + 1, distances[j + 1] + 1),
             )
-    best = min(distances)
-    near = [j for j, distance in enumerate(distances) if distance == best]
-    return min(near, key=lambda j: abs(j - len(committed)))
+    last = committed[-1:]
+    return min(
+        range(len(words) + 1),
+        key=lambda j: (distances[j], [*words[j - 1 : j]] != [*last], abs(j - len(committed))),
+    )
 
 
 class Captions:
@@ -196,6 +196,10 @@ class Captions:
     def _forget(self, before: int) -> None:
         gone = min(max(0, before - self._origin), len(self._held))
         self._held, self._origin = self._held[gone:], self._origin + gone
+
+
+def nobody_reads(live: "Live") -> None:
+    """Nobody is told."""
 
 
 class Live:

@@ -12,12 +12,14 @@ from typing import Unpack
 import numpy as np
 
 from eardrop.audio import SAMPLE_RATE, Source, blocks, name_of
+from eardrop.audio.speech import SpectralDetector
 from eardrop.dialect import REFERENCE, Dialect
 from eardrop.engine import Engine, Model, Request, Token
 from eardrop.errors import AudioTooLong, OptionError
 from eardrop.ops import Float32
 from eardrop.search import Greedy, Search
 from eardrop.text import Part, prompt, split_markers
+from eardrop.transcribe.live import Live, nobody_reads
 from eardrop.transcribe.many import Outcome, many
 from eardrop.transcribe.options import Options, Wishes
 from eardrop.transcribe.question import language_of
@@ -120,6 +122,27 @@ class Recognizer:
             most,
             lambda number, source: self._transcription(source, wishes, partial(told, number), ahead=1),
         )
+
+    def live(
+        self,
+        *,
+        every: float = 1.0,
+        ends: float = 0.8,
+        told: Callable[[Live], None] = nobody_reads,
+        **options: Unpack[Wishes],
+    ) -> Live:
+        """Live captions: feed samples as they come, and read what is committed and what may still change.
+
+        every  seconds of sound after which the text is brought up to date
+        ends   seconds of silence that end an utterance
+        told   called after each change, on the thread that writes
+
+            with asr.live() as live:
+                for block in microphone:          # float32 samples at 16 kHz
+                    live.feed(block)
+                    print(live.committed, live.volatile)
+        """
+        return Live(self.engine, Options(**options), SpectralDetector(), every=every, ends=ends, told=told)
 
     def score(self, source: Source, text: str, *, language: str | None = None, track: int | None = None) -> Score:
         """How likely a given text is what a recording says, and when each of its words was said: forced alignment.

@@ -6,6 +6,7 @@
 Memory doesn't grow with the recording: as many windows are held as are asked about at a time.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,7 @@ class Progress:
 
     source: str  # as messages call it
     done: float  # up to here the text is there
+    spent: float  # seconds of the clock since it began
     announced: float | None  # how long the recording says it is
     text: str = ""  # of the window that is being written; it may still be taken back
     segment: Segment | None = None  # that was just finished
@@ -86,7 +88,7 @@ class Transcription:
         self._question = question(self.engine.model, self.language)
         self._blocks: Blocks | None = None
         self._asked: deque[tuple[Window, Handle]] = deque()
-        self._done, self._cancelled = 0.0, False
+        self._done, self._began, self._cancelled = 0.0, time.monotonic(), False
 
     def result(self) -> Result:
         """All of it."""
@@ -176,7 +178,7 @@ class Transcription:
 
     def _skip(self, start: int, stop: int) -> None:
         if stop > start:
-            self.skipped.append((start / SAMPLE_RATE, stop / SAMPLE_RATE))
+            self.skipped.append((round(start / SAMPLE_RATE, 3), round(stop / SAMPLE_RATE, 3)))
 
     def _window_seconds(self) -> tuple[float, float]:
         """Of a window: usual, most."""
@@ -225,14 +227,15 @@ class Transcription:
 
     def _tell(self, text: str = "", segment: Segment | None = None) -> None:
         announced = self._blocks.announced if self._blocks else None
-        self.told(Progress(name_of(self.source), self._done, announced, text.strip(), segment))
+        spent = time.monotonic() - self._began
+        self.told(Progress(name_of(self.source), self._done, spent, announced, text.strip(), segment))
 
     def _segment(self, heard: Heard) -> Segment:
         window = heard.window
         spans = window.speech or ((window.start, window.stop),)
         segment = Segment(
-            start=spans[0][0] / SAMPLE_RATE,
-            end=spans[-1][1] / SAMPLE_RATE,
+            start=round(spans[0][0] / SAMPLE_RATE, 3),
+            end=round(spans[-1][1] / SAMPLE_RATE, 3),
             text=heard.text,
             tokens=tuple(token.id for token in heard.tokens),
             logprob=float(np.mean([token.logprob for token in heard.tokens])) if heard.tokens else 0.0,

@@ -50,7 +50,12 @@ def words_of(
     seconds = len(samples) / SAMPLE_RATE
     spans = spans_of([_sounding(tokens, members) for _, members in spelled], looked, samples)
     return tuple(
-        Word(start + min(begun, seconds), start + min(ended, seconds), text, _probability(tokens, members))
+        Word(
+            round(start + min(begun, seconds), 3),
+            round(start + min(ended, seconds), 3),
+            text,
+            _probability(tokens, members),
+        )
         for (text, members), (begun, ended) in zip(spelled, spans, strict=True)
     )
 
