@@ -253,20 +253,22 @@ class Live:
 
     def _run(self) -> None:
         try:
-            while not self._over:
-                self._take(self._every)
-                self._captions.update(over=self._over)
+            over = False
+            while not over:
+                over = self._take(self._every)
+                self._captions.update(over=over)
                 self._show()
         except BaseException as failure:  # whoever feeds or finishes is told
             self._failure = failure
 
-    def _take(self, least: int) -> None:
-        """Hear what was fed, once it is enough for an update."""
+    def _take(self, least: int) -> bool:
+        """Hear what was fed, once it is enough for an update; whether it was the last."""
         with self._news:
             self._news.wait_for(lambda: self._over or sum(map(len, self._fed)) >= least)
-            fed, self._fed = self._fed, []
+            fed, self._fed, over = self._fed, [], self._over
         for samples in fed:
             self._captions.feed(samples)
+        return over
 
     def _show(self) -> None:
         shown = self._captions.committed, self._captions.volatile
