@@ -2,7 +2,7 @@
 
 from eardrop.audio.log_mel import LFM2, WHISPER, MelConfig, log_mel
 from eardrop.audio.rate import SAMPLE_RATE
-from eardrop.audio.read import DAY, Blocks, RawPCM, Source, blocks, name_of, read
+from eardrop.audio.read import DAY, Blocks, RawPCM, Reading, Source, blocks, channels, name_of, read
 
 __all__ = [
     "DAY",
@@ -12,8 +12,10 @@ __all__ = [
     "Blocks",
     "MelConfig",
     "RawPCM",
+    "Reading",
     "Source",
     "blocks",
+    "channels",
     "log_mel",
     "name_of",
     "read",
