@@ -18,9 +18,9 @@ from av.stream import Discard, Disposition
 
 from eardrop.audio.containers import CODECS, Container
 from eardrop.audio.rate import LEAST_RATE, MOST_RATE
-from eardrop.audio.samples import MOST_CHANNELS, Float32, Piece, mean_of
+from eardrop.audio.samples import MOST_CHANNELS, Findings, Float32, Mix, Piece
 from eardrop.audio.source import Handed
-from eardrop.errors import AudioError
+from eardrop.errors import AudioError, EardropError
 from eardrop.printable import printable
 
 # Sample formats of FFmpeg ("p" for planar left out). It holds 24 bits in the upper part of s32.
@@ -44,22 +44,31 @@ _SHORT = 0.1  # seconds: a recording that ends earlier than it announces by less
 
 
 def decoded(
-    handed: Handed, container: Container, *, track: int | None, title: str, notes: list[str]
+    handed: Handed, container: Container, *, track: int | None, mix: Mix, title: str, found: Findings
 ) -> Iterator[Piece]:
     """The sound of one track, piece by piece, mono, at its own rate.
 
     track  which of the audio tracks, from 0; None for the one marked as default, else the first
-    notes  written: what was wrong with the recording without making it unreadable
+    mix    its channels → one
+    found  written: the seconds that the container announces, known before the first piece; and what was wrong with the
+           recording without making it unreadable
     """
+    size = handed.size() if handed.seekable() else None
     with _complaining(handed, container, title), _demuxed(handed, container, title) as demuxed:
         stream = _chosen(demuxed, track, title)
+        found.promised(_announced(stream) or (demuxed.duration or 0) / av.time_base, size=size)
         length = 0.0
-        for rate, samples in _timely(demuxed, stream, title, notes):
+        for rate, samples in _timely(demuxed, stream, _Mono(title, mix), found.notes):
             length += len(samples) / rate
             yield rate, samples
-        announced = float((stream.duration or 0) * (stream.time_base or 0))
+        announced = _announced(stream)
         if container.exact and announced - length > _SHORT:
-            notes.append(f"{title} is cut off: it holds {length:.2f} s of the {announced:.2f} s it announces")
+            found.notes.append(f"{title} is cut off: it holds {length:.2f} s of the {announced:.2f} s it announces")
+
+
+def _announced(stream: av.AudioStream) -> float:
+    """Seconds of the track, 0 where it doesn't say."""
+    return float((stream.duration or 0) * (stream.time_base or 0))
 
 
 def _demuxed(handed: Handed, container: Container, title: str) -> InputContainer:
@@ -87,6 +96,8 @@ def _complaining(handed: Handed, container: Container, title: str) -> Iterator[N
     try:
         yield
         handed.check()
+    except EardropError:  # an OptionError is a ValueError, too
+        raise
     except (av.FFmpegError, ValueError, RuntimeError, MemoryError) as complaint:
         handed.check()
         reason = printable(getattr(complaint, "strerror", None) or str(complaint), most=120)
@@ -131,10 +142,9 @@ def _expect_known(stream: av.AudioStream, title: str) -> None:
         stream.codec_context.flags2 |= Flags2.skip_manual
 
 
-def _timely(demuxed: InputContainer, stream: av.AudioStream, title: str, notes: list[str]) -> Iterator[Piece]:
+def _timely(demuxed: InputContainer, stream: av.AudioStream, mono: "_Mono", notes: list[str]) -> Iterator[Piece]:
     """The track's pieces, with silence where it starts late and where packets are damaged, so that times stay right."""
     silent, damaged, priming = _late(demuxed, stream), 0, _Priming(stream)
-    mono = _Mono(title)
     for packet in _packets(demuxed, stream):
         priming.look(packet)
         try:
@@ -148,7 +158,7 @@ def _timely(demuxed: InputContainer, stream: av.AudioStream, title: str, notes: 
             silent = 0.0
             yield rate, priming.removed(frame, samples)
     if damaged:
-        notes.append(f"{title} is damaged: {damaged} of its packets became silence")
+        notes.append(f"{mono.title} is damaged: {damaged} of its packets became silence")
 
 
 def _packets(demuxed: InputContainer, stream: av.AudioStream) -> "Iterator[av.Packet[av.AudioStream]]":
@@ -216,21 +226,22 @@ class _Priming:
 
 
 class _Mono:
-    """A decoded frame → its rate and the mean of its channels, as llama.cpp takes it: their sum over their count."""
+    """A decoded frame → its rate and its channels mixed to one."""
 
-    def __init__(self, title: str) -> None:
-        self._title = title
+    def __init__(self, title: str, mix: Mix) -> None:
+        self.title = title
+        self._mix = mix
         self._packer: av.AudioResampler | None = None
 
     def __call__(self, frame: av.AudioFrame) -> Piece:
         channels = frame.layout.nb_channels
         if not LEAST_RATE <= frame.rate <= MOST_RATE:
             raise AudioError(
-                f"{self._title} has {frame.rate} samples a second, expected {LEAST_RATE} to {MOST_RATE}: resample it"
+                f"{self.title} has {frame.rate} samples a second, expected {LEAST_RATE} to {MOST_RATE}: resample it"
             )
         if not 1 <= channels <= MOST_CHANNELS:
-            raise AudioError(f"{self._title} has {channels} channels, expected 1 to {MOST_CHANNELS}: mix it down")
-        return frame.rate, mean_of(self._channels(frame, channels))
+            raise AudioError(f"{self.title} has {channels} channels, expected 1 to {MOST_CHANNELS}: mix it down")
+        return frame.rate, self._mix(self._channels(frame, channels))
 
     def _channels(self, frame: av.AudioFrame, channels: int) -> npt.NDArray[np.generic]:
         """(channels, N), in the frame's own sample type."""

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from eardrop.audio.rate import LEAST_RATE, MOST_RATE
-from eardrop.audio.samples import Piece, mean_of
+from eardrop.audio.samples import Findings, Mix, Piece
 from eardrop.audio.source import Handed
 
 _HEADER = struct.Struct("<4sI8sIHHIIHH4sI")
 _PCM, _BYTES = 1, 2  # a sample
 
 
-def plain_samples(handed: Handed) -> Iterator[Piece] | None:
+def plain_samples(handed: Handed, *, mix: Mix, found: Findings) -> Iterator[Piece] | None:
     """The sound in pieces of a second, from where the file stands; None for whatever isn't as plain as that."""
     head = handed.peek(_HEADER.size)
     if not handed.seekable() or len(head) < _HEADER.size:
@@ -28,13 +28,16 @@ def plain_samples(handed: Handed) -> Iterator[Piece] | None:
         _BYTES, 8 * _BYTES, b"data", nbytes,
     )  # fmt: skip
     whole = nbytes and nbytes % _BYTES == 0 and _HEADER.size + nbytes == handed.size()
-    return _pieces(handed, rate) if head == plain and whole and LEAST_RATE <= rate <= MOST_RATE else None
+    if not (head == plain and whole and LEAST_RATE <= rate <= MOST_RATE):
+        return None
+    found.promised(nbytes / _BYTES / rate, size=handed.size())
+    return _pieces(handed, rate, mix)
 
 
-def _pieces(handed: Handed, rate: int) -> Iterator[Piece]:
+def _pieces(handed: Handed, rate: int, mix: Mix) -> Iterator[Piece]:
     _read(handed, _HEADER.size)
     while samples := _read(handed, _BYTES * rate):
-        yield rate, mean_of(np.frombuffer(samples, "<i2", len(samples) // _BYTES)[None])
+        yield rate, mix(np.frombuffer(samples, "<i2", len(samples) // _BYTES)[None])
     handed.check()
 
 

@@ -1,14 +1,17 @@
 """Audio in: a path, bytes, a file object, standard input or an array becomes mono float32 samples at 16 kHz.
 
     blocks(source) → one-second blocks, in constant memory        read(source) → the whole
+    channels(source) → how many there are to choose from
 
 The stages, one module each: `source` opens bytes, `containers` tells what they are (the one list of what is read
-and what is refused), `decode` runs FFmpeg with its doors closed, unless `plain` needs none; `samples` mixes, resamples,
-checks and cuts.
+and what is refused), `decode` runs FFmpeg with its doors closed, unless `plain` needs none; `samples` mixes,
+checks, resamples and cuts. `apart` does the same in processes of their own.
 """
 
+import math
 from collections.abc import Generator, Iterator
-from typing import Self
+from contextlib import closing
+from typing import Self, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -17,35 +20,54 @@ from eardrop.audio.containers import HEAD, ID3_LIMIT, RawPCM, id3_length, riff_l
 from eardrop.audio.plain import plain_samples
 from eardrop.audio.rate import LEAST_RATE, MOST_RATE, SAMPLE_RATE
 from eardrop.audio.samples import (
+    DAY,
     MOST_CHANNELS,
     SAMPLE_TYPES,
+    Findings,
     Float32,
+    Mix,
     Piece,
     at_16k,
     checked,
     mean_of,
+    mixing,
+    no_samples,
     regrouped,
     scalable,
+    stretch,
 )
 from eardrop.audio.source import Handed, Source, name_of, opened, rewindable
 from eardrop.errors import AudioError, OptionError
 
-__all__ = ["Blocks", "RawPCM", "Source", "blocks", "name_of", "read"]
-
-DAY = 86_400.0  # seconds
+__all__ = ["DAY", "Blocks", "RawPCM", "Reading", "Source", "blocks", "channels", "name_of", "read"]
 
 
 class Blocks(Iterator[Float32]):
     """The samples of a recording, block by block: (n,) float32, n ≤ one second.
 
-    `notes` says in one line each what was wrong with the recording though it could be read (cut off, damaged
-    packets); complete after the last block.
+    Made by `blocks`, and by `Decoders.blocks` of eardrop.audio.apart.
     """
 
-    def __init__(self, samples: Generator[Float32, None, None], notes: list[str]) -> None:
+    def __init__(self, samples: Generator[Float32, None, None], found: Findings) -> None:
         self._samples = samples
-        self.notes = notes
-        self.announced: float | None = None
+        self._found = found
+
+    @property
+    def notes(self) -> list[str]:
+        """In one line each what was wrong with the recording though it could be read (cut off, damaged packets).
+
+        Complete after the last block; what comes after `end` isn't looked at.
+        """
+        return self._found.notes
+
+    @property
+    def announced(self) -> float | None:
+        """Seconds in the whole recording, whatever `start` and `end`, as its header has it; known with the first block.
+
+        A stranger's word, for progress bars: None where there is none, or an absurd one. Where MP3, AAC, AC-3 and
+        MPEG-TS state no length, FFmpeg's guess by the bit rate.
+        """
+        return self._found.announced
 
     def __iter__(self) -> Self:
         return self
@@ -58,12 +80,27 @@ class Blocks(Iterator[Float32]):
         self._samples.close()
 
 
+class Reading(TypedDict, total=False):
+    """The keywords of `blocks`, which explains them."""
+
+    rate: int | None
+    track: int | None
+    channel: int | None
+    raw: RawPCM | None
+    start: float
+    end: float | None
+    max_seconds: float
+
+
 def blocks(
     source: Source,
     *,
     rate: int | None = None,
     track: int | None = None,
+    channel: int | None = None,
     raw: RawPCM | None = None,
+    start: float = 0.0,
+    end: float | None = None,
     max_seconds: float = DAY,
 ) -> Blocks:
     """A recording as mono float32 samples at 16 kHz, in blocks of at most a second, in constant memory.
@@ -72,50 +109,84 @@ def blocks(
                  stands, left open), or samples: (N,) or (N, channels), integers scaled by their width
     rate         of an array, samples a second; None is 16 kHz
     track        which audio track of a container, from 0; None is the one marked as default, else the first
+    channel      one of its channels alone, from 0; None is the mean of all
     raw          how to read samples without a header
-    max_seconds  more raises AudioTooLong, counted while decoding: a header is only a promise
+    start, end   the stretch wanted, in seconds, rounded to samples at 16 kHz: the very samples of the whole. What
+                 comes before is decoded and dropped; what comes after isn't decoded. None is up to the end
+    max_seconds  more raises AudioTooLong, counted while decoding, from the recording's start: a header is only a
+                 promise
 
-    Opens nothing before the first block. Raises AudioError for whatever can't be read, has no samples, or holds
-    NaN or Inf; OptionError for options that don't fit the source.
+    Opens nothing before the first block. Raises AudioError for whatever can't be read, has no samples, ends before
+    `start`, or holds NaN or Inf; OptionError for options that don't fit the source.
     """
     if not max_seconds > 0:
         raise OptionError(f"max_seconds is {max_seconds!r}, expected seconds above 0")
-    notes: list[str] = []
-    title = name_of(source)
+    if channel is not None and channel < 0:
+        raise OptionError(f"channel is {channel!r}, expected a number from 0, or None for the mean of all")
+    first, last = _bounds(start, end)
+    title, found = name_of(source), Findings()
+    mix = mixing(channel, title)
     if isinstance(source, np.ndarray):
         if track is not None or raw is not None:
             raise OptionError("an array has neither tracks nor a raw format: give rate alone")
-        pieces = _sliced(source, SAMPLE_RATE if rate is None else rate)
+        pieces = _sliced(source, SAMPLE_RATE if rate is None else rate, mix=mix, found=found)
     else:
         if rate is not None:
             raise OptionError(
                 "rate belongs to arrays: a file states its own, and headerless samples take raw=RawPCM(rate=…)"
             )
-        pieces = _pieces(source, track=track, raw=raw, title=title, notes=notes)
-    return Blocks(_sounding(regrouped(at_16k(checked(pieces, max_seconds=max_seconds, title=title))), title), notes)
+        pieces = _opened(source, track=track, raw=raw, mix=mix, found=found)
+    samples = at_16k(checked(pieces, max_seconds=max_seconds, title=title))
+    return Blocks(regrouped(stretch(samples, first, last, title=title)), found)
 
 
-def read(
-    source: Source,
-    *,
-    rate: int | None = None,
-    track: int | None = None,
-    raw: RawPCM | None = None,
-    max_seconds: float = DAY,
-) -> Float32:
-    """A whole recording: (N,) float32, mono, 16 kHz, N ≥ 1. Arguments and errors are those of `blocks`."""
-    return np.concatenate(list(blocks(source, rate=rate, track=track, raw=raw, max_seconds=max_seconds)))
+def read(source: Source, **keywords: Unpack[Reading]) -> Float32:
+    """A recording, or a stretch of it: (N,) float32, mono, 16 kHz, N ≥ 1. Keywords and errors are those of `blocks`."""
+    return np.concatenate(list(blocks(source, **keywords)))
 
 
-def _sounding(samples: Iterator[Float32], title: str) -> Generator[Float32, None, None]:
-    first = next(samples, None)
-    if first is None:
-        raise AudioError(f"{title} holds no samples at 16 kHz, expected at least one: record it again, or give another")
-    yield first
-    yield from samples
+def channels(source: Source, *, track: int | None = None, raw: RawPCM | None = None) -> int:
+    """How many channels a recording has: 1 is mono. No more than its first moment is decoded.
+
+    source, track and raw are as in `blocks`; a file object is left where it stood. Raises OptionError for a pipe,
+    which can't be read a second time, AudioError for whatever can't be read or has no samples.
+    """
+    counted: list[int] = []
+
+    def counting(channels: npt.NDArray[np.generic]) -> Float32:
+        counted.append(len(channels))
+        return mean_of(channels)
+
+    title = name_of(source)
+    if isinstance(source, np.ndarray):
+        next(_sliced(source, SAMPLE_RATE, mix=counting, found=Findings()), None)
+    else:
+        with opened(source) as handed:
+            if not handed.seekable():
+                raise OptionError(
+                    f"{title} is a pipe, which can't be read again after a look at its channels: save it to a file"
+                )
+            with closing(_sounds(handed, track=track, raw=raw, mix=counting, title=title, found=Findings())) as pieces:
+                next(pieces, None)
+            handed.seek(0)
+    if not counted:
+        raise no_samples(title)
+    return counted[0]
 
 
-def _sliced(array: npt.NDArray[np.generic], rate: int) -> Iterator[Piece]:
+def _bounds(start: float, end: float | None) -> tuple[int, int | None]:
+    """The samples at 16 kHz from which and up to which a stretch goes."""
+    if not (math.isfinite(start) and start >= 0):
+        raise OptionError(f"start is {start!r}, expected seconds from 0 on")
+    first = round(start * SAMPLE_RATE)
+    if end is None:
+        return first, None
+    if not math.isfinite(end) or round(end * SAMPLE_RATE) <= first:
+        raise OptionError(f"end is {end!r}, expected seconds after the start, which is {start!r}, or None for the end")
+    return first, round(end * SAMPLE_RATE)
+
+
+def _sliced(array: npt.NDArray[np.generic], rate: int, *, mix: Mix, found: Findings) -> Iterator[Piece]:
     """An array in pieces of a second."""
     if not scalable(array.dtype):
         raise AudioError(f"array holds {array.dtype}, expected {SAMPLE_TYPES}")
@@ -127,27 +198,36 @@ def _sliced(array: npt.NDArray[np.generic], rate: int) -> Iterator[Piece]:
     if not LEAST_RATE <= rate <= MOST_RATE:
         raise OptionError(f"rate is {rate}, expected {LEAST_RATE} to {MOST_RATE} samples a second")
     columns = array.reshape(len(array), -1) if len(array) else array.reshape(0, 1)
+    found.announced = len(columns) / rate
     for start in range(0, len(columns), rate):
-        yield rate, mean_of(columns[start : start + rate].T)
+        yield rate, mix(columns[start : start + rate].T)
 
 
-def _pieces(source: Source, *, track: int | None, raw: RawPCM | None, title: str, notes: list[str]) -> Iterator[Piece]:
+def _opened(
+    source: Source, *, track: int | None, raw: RawPCM | None, mix: Mix, found: Findings
+) -> Generator[Piece, None, None]:
     with opened(source) as handed:
-        if raw is None and not track and (samples := plain_samples(handed)):
-            yield from samples
-            return
-        from eardrop.audio.decode import decoded  # not at the start: FFmpeg takes longer to come than a clip to be read
+        yield from _sounds(handed, track=track, raw=raw, mix=mix, title=name_of(source), found=found)
 
-        head = _head(handed)
-        container = raw.container() if raw is not None else sniff(head, title)
-        if not container.seeks:
-            yield from decoded(handed, container, track=track, title=title, notes=notes)
-        else:
-            with rewindable(handed, title) as file:
-                yield from decoded(file, container, track=track, title=title, notes=notes)
-        announced = riff_length(head)
-        if announced is not None and handed.size() < announced - 1:  # the last byte of padding is often left out
-            notes.append(f"{title} is cut off: it has {handed.size()} of the {announced} bytes it announces")
+
+def _sounds(
+    handed: Handed, *, track: int | None, raw: RawPCM | None, mix: Mix, title: str, found: Findings
+) -> Generator[Piece, None, None]:
+    if raw is None and not track and (samples := plain_samples(handed, mix=mix, found=found)):
+        yield from samples
+        return
+    from eardrop.audio.decode import decoded  # not at the start: FFmpeg takes longer to come than a clip to be read
+
+    head = _head(handed)
+    container = raw.container() if raw is not None else sniff(head, title)
+    if not container.seeks:
+        yield from decoded(handed, container, track=track, mix=mix, title=title, found=found)
+    else:
+        with rewindable(handed, title) as file:
+            yield from decoded(file, container, track=track, mix=mix, title=title, found=found)
+    announced = riff_length(head)
+    if announced is not None and handed.size() < announced - 1:  # the last byte of padding is often left out
+        found.notes.append(f"{title} is cut off: it has {handed.size()} of the {announced} bytes it announces")
 
 
 def _head(handed: Handed) -> bytes:

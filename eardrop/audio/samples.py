@@ -1,13 +1,14 @@
-"""Numbers → samples: scaled to [-1, 1], mixed to one channel, moved to 16 kHz, checked, cut into blocks."""
+"""Numbers → samples: scaled to [-1, 1], mixed to one channel, checked, moved to 16 kHz, cut out and into blocks."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from eardrop.audio.rate import SAMPLE_RATE
-from eardrop.errors import AudioError, AudioTooLong
+from eardrop.errors import AudioError, AudioTooLong, OptionError
 from eardrop.stages import calls
 
 if TYPE_CHECKING:
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 Float32: TypeAlias = npt.NDArray[np.float32]
 Piece: TypeAlias = tuple[int, Float32]  # samples a second; (N,) mono
+Mix: TypeAlias = Callable[[npt.NDArray[np.generic]], Float32]  # (C, N) of a type in _SCALES → (N,)
 
+DAY = 86_400.0  # seconds
 BLOCK = SAMPLE_RATE  # samples of a block: one second
 MOST_CHANNELS = 32
 LOUDEST = 2.0**16  # beyond is no sound; integers given as floats stay below
@@ -31,7 +34,21 @@ _SCALES = {
     "f8": (0, 1.0),
 }
 _ROUNDING = 1e-6  # seconds: what summing a day's pieces can err by
+_THINNEST = 1.0  # bytes a second: FLAC, which of all codecs makes least of silence, needs two at 8 kHz
 SAMPLE_TYPES = "uint8, int8, int16, int32, float32 or float64"
+
+
+@dataclass
+class Findings:
+    """What is learnt about a recording while it is read."""
+
+    notes: list[str] = field(default_factory=list)  # what was wrong with it though it could be read
+    announced: float | None = None  # seconds in the whole, as its header has it
+
+    def promised(self, seconds: float, *, size: int | None) -> None:
+        """Take what a header says, unless that is absurd for so many bytes; for a pipe (None), above a day."""
+        if 0 < seconds < (DAY if size is None else size / _THINNEST):
+            self.announced = seconds
 
 
 def scalable(dtype: np.dtype[np.generic]) -> bool:
@@ -39,7 +56,9 @@ def scalable(dtype: np.dtype[np.generic]) -> bool:
 
 
 def mean_of(channels: npt.NDArray[np.generic]) -> Float32:
-    """(C, N) of a type in _SCALES → (N,) float32: each scaled to [-1, 1], summed in float32, divided by their count."""
+    """(C, N) of a type in _SCALES → (N,) float32: each scaled to [-1, 1], their sum in float32 over their count, as
+    llama.cpp takes it.
+    """
     zero, one = _SCALES[f"{channels.dtype.kind}{channels.dtype.itemsize}"]
     with np.errstate(over="ignore", invalid="ignore"):  # `checked` names what a float64 overflows to
         scaled = (channels.astype(np.float32) - np.float32(zero)) / np.float32(one)
@@ -47,6 +66,19 @@ def mean_of(channels: npt.NDArray[np.generic]) -> Float32:
         for channel in scaled[1:]:
             total = total + channel
         return np.asarray(total / np.float32(len(scaled)), np.float32)
+
+
+def mixing(channel: int | None, title: str) -> Mix:
+    """The mean of all channels, or the one of that number, from 0: OptionError where a recording lacks it."""
+    if channel is None:
+        return mean_of
+
+    def one(channels: npt.NDArray[np.generic]) -> Float32:
+        if channel >= len(channels):
+            raise OptionError(f"{title} has no channel {channel}: it has {len(channels)}, counted from 0")
+        return mean_of(channels[channel : channel + 1])
+
+    return one
 
 
 def checked(pieces: Iterable[Piece], *, max_seconds: float, title: str) -> Iterator[Piece]:
@@ -102,7 +134,31 @@ def _rest(resampler: "soxr.ResampleStream | None", call: Callable[..., Any]) -> 
         yield call(resampler.resample_chunk, np.zeros(0, np.float32), last=True)
 
 
-def regrouped(pieces: Iterable[Float32]) -> Iterator[Float32]:
+def stretch(pieces: Iterable[Float32], first: int, last: int | None, *, title: str) -> Iterator[Float32]:
+    """Samples `first` up to `last` of all (None: up to the end). What comes after `last` is not even asked for."""
+    heard = 0
+    for piece in pieces:
+        wanted = piece[max(first - heard, 0) : None if last is None else last - heard]
+        heard += len(piece)
+        if len(wanted):
+            yield wanted
+        if last is not None and heard >= last:
+            return
+    if not heard:
+        raise no_samples(title)
+    if heard <= first:
+        raise AudioError(
+            f"{title} ends at {heard / SAMPLE_RATE:.3f} s, and was wanted from {first / SAMPLE_RATE:.3f} s on: "
+            "choose an earlier start"
+        )
+
+
+def no_samples(title: str) -> AudioError:
+    """What to raise of a recording that is none."""
+    return AudioError(f"{title} holds no samples at 16 kHz, expected at least one: record it again, or give another")
+
+
+def regrouped(pieces: Iterable[Float32]) -> Generator[Float32, None, None]:
     """The same samples in blocks of BLOCK; the last is what remains."""
     held: list[Float32] = []
     for piece in pieces:

@@ -14,7 +14,7 @@ from platformdirs import user_cache_path
 
 from eardrop.audio.containers import HEAD, sniff
 from eardrop.audio.decode import decoded
-from eardrop.audio.samples import Piece
+from eardrop.audio.samples import Findings, Piece, mean_of
 from eardrop.audio.source import name_of, opened, rewindable
 from eardrop.errors import AudioError, EardropError, OptionError
 from eardrop.printable import printable
@@ -59,7 +59,7 @@ def _pieces(path: Path) -> Generator[Piece, None, None]:
     with opened(path) as handed:
         container = sniff(handed.peek(HEAD), title)
         with rewindable(handed, title) as file:
-            yield from decoded(file, container, track=None, title=title, notes=[])
+            yield from decoded(file, container, track=None, mix=mean_of, title=title, found=Findings())
 
 
 def find(folder: Path, clips: Iterable[Clip]) -> dict[str, Path]:

@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from eardrop.audio.decode import decoded
 from eardrop.audio.plain import plain_samples
 from eardrop.audio.read import read
+from eardrop.audio.samples import Findings, Piece, mean_of
 from eardrop.audio.source import Handed
 from tests.audio.made_audio import chirp
 
@@ -33,8 +35,12 @@ def wav(samples: np.ndarray, rate: int = 16_000, **changed: int | bytes) -> byte
 SOUND = np.random.default_rng(0).integers(-32768, 32768, 50_001)
 
 
+def plain(handed: Handed) -> Iterator[Piece] | None:
+    return plain_samples(handed, mix=mean_of, found=Findings())
+
+
 def pieces(file: bytes) -> list[np.ndarray]:
-    return [samples for _, samples in plain_samples(Handed(io.BytesIO(file))) or ()]
+    return [samples for _, samples in plain(Handed(io.BytesIO(file))) or ()]
 
 
 @pytest.mark.parametrize("count", [1, 16_000, 50_001])
@@ -44,7 +50,8 @@ def test_it_has_the_samples_that_ffmpeg_reads(count: int) -> None:
     from eardrop.audio.containers import sniff
 
     handed = Handed(io.BytesIO(file))
-    through_ffmpeg = decoded(handed, sniff(file[:64], "a"), track=None, title="a", notes=[])
+    container = sniff(file[:64], "a")
+    through_ffmpeg = decoded(handed, container, track=None, mix=mean_of, title="a", found=Findings())
     np.testing.assert_array_equal(np.concatenate(got), np.concatenate([samples for _, samples in through_ffmpeg]))
     np.testing.assert_array_equal(read(file), np.concatenate(got))
 
@@ -70,7 +77,7 @@ def test_it_has_the_samples_that_ffmpeg_reads(count: int) -> None:
 )
 def test_what_differs_in_anything_is_left_to_ffmpeg_unread(file: bytes) -> None:
     handed = Handed(io.BytesIO(file))
-    assert plain_samples(handed) is None
+    assert plain(handed) is None
     assert handed.read(len(file) + 1) == file
 
 
@@ -84,7 +91,7 @@ def test_a_file_that_gives_less_than_it_is_asked_for_is_read_whole() -> None:
 
 def test_a_file_that_shrinks_while_it_is_read_ends_there() -> None:
     file = io.BytesIO(wav(SOUND))
-    samples = plain_samples(Handed(file)) or iter(())
+    samples = plain(Handed(file)) or iter(())
     file.truncate(44 + 20_001)
     assert sum(len(piece) for _, piece in samples) == 10_000
 

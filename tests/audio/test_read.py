@@ -5,16 +5,19 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from eardrop.audio.containers import Container, RawPCM
-from eardrop.audio.read import blocks, name_of, read
-from eardrop.audio.samples import at_16k
+from eardrop.audio.read import blocks, channels, name_of, read
+from eardrop.audio.samples import at_16k, stretch
 from eardrop.errors import AudioError, AudioTooLong, OptionError
 from tests.audio.made_audio import chirp, encoded, made
 
@@ -410,3 +413,147 @@ def test_ffmpeg_says_nothing_on_its_own(capfd: pytest.CaptureFixture[str]) -> No
     read(damaged[:4_000] + bytes(500) + damaged[4_500:])
     assert capfd.readouterr() == ("", "")
     assert av.logging.get_level() == before  # a user's own setting is a user's
+
+
+# stretches and channels
+
+
+LONG = chirp(16_000, seconds=4.3)
+STRETCHED = {"array": LONG, "flac": encoded("flac", "flac", 16_000, LONG), "mp3 at 44.1 kHz": made("mp3", seconds=4.3)}
+WHOLES = {name: read(source) for name, source in STRETCHED.items()}
+# samples of a start or an end, about the borders of blocks, where a sample is lost or doubled most easily
+PLACES = sorted({block * 16_000 + off for block in range(5) for off in (-1, 0, 1, 4_777)} - {-1})
+
+
+@pytest.mark.parametrize("name", STRETCHED)
+@given(st.sampled_from(PLACES), st.none() | st.sampled_from(PLACES) | st.integers(1, 80_000))
+@settings(deadline=None, max_examples=30)
+def test_a_stretch_holds_the_very_samples_of_the_whole(name: str, first: int, last: int | None) -> None:
+    assume(last is None or last > first)
+    heard = list(blocks(STRETCHED[name], start=first / 16_000, end=None if last is None else last / 16_000))
+    np.testing.assert_array_equal(np.concatenate(heard), WHOLES[name][first:last])
+    assert {len(block) for block in heard[:-1]} <= {16_000}
+
+
+def test_a_stretch_of_a_pipe_leaves_the_rest_of_it_unread() -> None:
+    pipe = Pipe(made("wav_s16", seconds=30))
+    np.testing.assert_array_equal(read(pipe, start=0.5, end=2), chirp(16_000, 30)[8_000:32_000])
+    assert pipe.read_bytes < 200_000  # of 960,000
+
+
+def test_what_comes_after_the_end_is_not_decoded() -> None:
+    asked: list[int] = []
+
+    def pieces() -> Iterator[np.ndarray]:
+        for number in range(10):
+            asked.append(number)
+            yield np.zeros(1_000, np.float32)
+
+    assert sum(map(len, stretch(pieces(), 500, 2_000, title="talk"))) == 1_500
+    assert asked == [0, 1]
+
+
+def test_a_start_after_the_end_of_the_recording_names_both() -> None:
+    for start in (1.5, 20):
+        with pytest.raises(AudioError, match=rf"bytes ends at 1\.500 s, and was wanted from {start:.3f} s on: choose"):
+            read(WAV, start=start)
+    np.testing.assert_array_equal(read(WAV, start=23_999 / 16_000, end=9), SOUND[-1:])
+    with pytest.raises(AudioError, match="array holds no samples"):
+        read(np.zeros(0, np.float32), start=1)
+
+
+@pytest.mark.parametrize(
+    "wished",
+    [{"start": 2, "end": 2}, {"start": 2, "end": 1}, {"end": 0}, {"end": -1}, {"end": 1e-9}, {"end": float("nan")}],
+)
+def test_a_stretch_that_holds_nothing_is_refused(wished: dict[str, float]) -> None:
+    with pytest.raises(OptionError, match=r"end is .*, expected seconds after the start, which is"):
+        blocks(WAV, **wished)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("start", [-1e-9, -3, float("nan"), float("inf")])
+def test_a_start_that_is_no_time_is_refused(start: float) -> None:
+    with pytest.raises(OptionError, match=r"start is .*, expected seconds from 0 on"):
+        blocks(WAV, start=start)
+
+
+def test_the_limit_is_counted_from_the_start_of_the_recording() -> None:
+    assert len(read(LONG, start=1, end=2, max_seconds=2)) == 16_000
+    with pytest.raises(AudioTooLong):
+        read(LONG, start=3, end=4, max_seconds=2)
+
+
+@pytest.mark.parametrize("made_of", [("wav", "pcm_s16le"), ("flac", "flac"), ("matroska", "pcm_s16le")])
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_a_channel_alone_holds_the_very_samples_of_it(made_of: tuple[str, str], count: int) -> None:
+    # a power of two each, so that 16 bits hold them exactly
+    voices = np.stack([np.roll(np.round(SOUND * 2**11) / 2**11, 100 * number) for number in range(count)])
+    file = encoded(*made_of, 16_000, voices)
+    for source in (file, np.ascontiguousarray(voices.T)):
+        assert channels(source) == count
+        for channel in range(count):
+            np.testing.assert_array_equal(read(source, channel=channel)[:24_000], voices[channel])
+        with pytest.raises(OptionError, match=rf"has no channel {count}: it has {count}, counted from 0"):
+            read(source, channel=count)
+
+
+def test_a_channel_below_0_is_refused_before_anything_is_opened() -> None:
+    with pytest.raises(OptionError, match="channel is -1, expected a number from 0"):
+        blocks("no such file", channel=-1)
+
+
+def test_channels_are_those_of_the_track_asked_for_and_of_raw_samples() -> None:
+    with pytest.raises(AudioError, match="has no audio track 1"):
+        channels(WAV, track=1)
+    assert channels(bytes(600), raw=RawPCM(16_000, channels=3)) == 3
+    with pytest.raises(AudioError, match="holds no samples"):
+        channels(encoded("flac", "flac", 16_000, np.zeros(0, np.float32)))
+
+
+def test_a_look_at_the_channels_reads_little_and_leaves_the_file_where_it_stood() -> None:
+    class Counting(io.BytesIO):
+        taken = 0
+
+        def read(self, count: int | None = -1, /) -> bytes:
+            given = super().read(count)
+            self.taken += len(given)
+            return given
+
+    file = Counting(b"seven b" + made("wav_s24", seconds=60))
+    file.seek(7)
+    assert channels(file) == 1
+    assert file.taken < len(file.getvalue()) / 5
+    assert file.tell() == 7
+
+
+def test_a_pipe_is_not_looked_at_for_its_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = Pipe(WAV)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(pipe)))
+    with pytest.raises(OptionError, match=r"standard input is a pipe, .* again .*: save it to a file"):
+        channels("-")
+    assert pipe.read_bytes == 0
+
+
+# what a header promises
+
+
+@pytest.mark.parametrize("name", ["wav_s16", "wav_f64_48k", "flac", "mp3", "opus", "opus_in_webm", "aac_in_m4a", "wma"])
+def test_the_seconds_that_a_header_announces_are_known_with_the_first_block(name: str) -> None:
+    heard = blocks(made(name, seconds=3.25), start=1, end=2)
+    next(heard)
+    assert heard.announced == pytest.approx(3.25, abs=0.2)
+
+
+def test_an_array_announces_what_it_has() -> None:
+    heard = blocks(SOUND, rate=8_000)
+    next(heard)
+    assert heard.announced == 3.0
+
+
+@pytest.mark.parametrize("pipe", [False, True])
+def test_an_absurd_promise_is_none(pipe: bool) -> None:
+    liar = bytearray(made("flac", seconds=3))
+    liar[21:26] = bytes([liar[21] & 0xF0 | 0xF, 0xFF, 0xFF, 0xFF, 0xFF])  # STREAMINFO: 49 days
+    heard = blocks(Pipe(bytes(liar)) if pipe else bytes(liar))
+    assert sum(map(len, heard)) == 3 * 16_000
+    assert heard.announced is None
