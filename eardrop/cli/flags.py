@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -103,6 +104,16 @@ def _finite(text: str) -> float:
     return number
 
 
+def _clock(text: str) -> float:
+    """Seconds, or minutes and hours before them: 62.5, 1:02.5, 0:01:02.5."""
+    if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d*)?", text):
+        raise argparse.ArgumentTypeError(f"expected seconds or h:m:s, found {text!r}")
+    seconds = 0.0
+    for part in text.split(":"):
+        seconds = 60 * seconds + float(part)
+    return seconds
+
+
 _READERS: dict[type, Callable[[str], Any]] = {int: int, float: float, str: str}
 
 
@@ -115,7 +126,7 @@ def add_options(parser: Group, options: type) -> None:
             dest=field.name,
             default=argparse.SUPPRESS,  # only what was asked for is handed on: defaults have one home
             help=field.metadata["help"],
-            **_reading(hints[field.name]),
+            **({"type": _clock, "metavar": "TIME"} if "clock" in field.metadata else _reading(hints[field.name])),
         )
 
 
@@ -127,6 +138,8 @@ def given(wishes: argparse.Namespace, options: type) -> dict[str, Any]:
 
 def _reading(hint: Any) -> dict[str, Any]:
     """How argparse reads a field of this type; `int | None` is read as int."""
+    if typing.get_origin(hint) is typing.Literal:
+        return {"choices": typing.get_args(hint)}
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     kind = next(kind for kind in kinds if kind is not types.NoneType)
     if kind is bool:

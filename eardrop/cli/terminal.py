@@ -44,7 +44,8 @@ class Voice:
 
     def _tell(self, level: int, text: str) -> None:
         if level <= self.level:
-            print(f"eardrop: {printable(text)}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"eardrop: {printable(text)}\n")  # at once: several threads tell
+            sys.stderr.flush()
 
 
 class Screen:

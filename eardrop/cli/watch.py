@@ -99,7 +99,8 @@ class Json(Silent):
         }
         if progress.segment is not None:
             line["segment"] = {name: getattr(progress.segment, name) for name in ("start", "end", "text")}
-        print(json.dumps(line), file=sys.stderr, flush=True)
+        sys.stderr.write(json.dumps(line) + "\n")  # at once: several threads tell
+        sys.stderr.flush()
 
 
 class Bars(Silent):

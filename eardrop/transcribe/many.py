@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from eardrop.audio import Source
 from eardrop.errors import EardropError
+from eardrop.transcribe.channels import Channels
 from eardrop.transcribe.transcription import Transcription
 from eardrop.transcript import Result
 
@@ -16,10 +17,10 @@ DONE = 4  # times as many as are under way may be finished and wait for a slow o
 
 
 def many(
-    sources: Iterable[tuple[int, Source]], most: int, start: Callable[[int, Source], Transcription]
+    sources: Iterable[tuple[int, Source]], most: int, start: Callable[[int, Source], Transcription | Channels]
 ) -> Iterator[Outcome]:
     """The result of each numbered source, or its error, in their order; at most `most` are under way."""
-    going, over = set[Transcription](), threading.Event()
+    going, over = set[Transcription | Channels](), threading.Event()
 
     def outcome(number: int, source: Source) -> Outcome:
         try:

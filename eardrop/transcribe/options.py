@@ -1,10 +1,12 @@
 """The wishes of one transcription: keywords of the Python API, and flags of the command line derived from them."""
 
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from eardrop.audio import DAY
 from eardrop.errors import OptionError
+
+CHANNELS: tuple[str, ...] = ("mix", "split")
 
 
 class Wishes(TypedDict, total=False):
@@ -16,6 +18,9 @@ class Wishes(TypedDict, total=False):
     language: str | None
     window: float | None
     words: bool
+    start: float
+    end: float | None
+    channels: Literal["mix", "split"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +44,11 @@ class Options:
         default=None, metadata={"help": "most seconds that are transcribed as one, cut in pauses (default: 30)"}
     )
     words: bool = field(default=False, metadata={"help": "estimate when each word was said"})
+    start: float = field(default=0.0, metadata={"help": "where to begin: seconds, or 1:02:03.5", "clock": True})
+    end: float | None = field(default=None, metadata={"help": "where to end (default: the recording's)", "clock": True})
+    channels: Literal["mix", "split"] = field(
+        default="mix", metadata={"help": "one text of all channels, or split: each its own speaker (default: mix)"}
+    )
 
     def __post_init__(self) -> None:
         if self.max_tokens is not None and self.max_tokens < 1:
@@ -47,5 +57,11 @@ class Options:
             raise OptionError(f"max_seconds is {self.max_seconds}, expected more than 0")
         if self.track is not None and self.track < 0:
             raise OptionError(f"track is {self.track}, expected 0 or more")
+        if not self.start >= 0:
+            raise OptionError(f"start is {self.start:g} seconds, expected 0 or more")
+        if self.end is not None and not self.end > self.start:
+            raise OptionError(f"end is {self.end:g} seconds, expected more than start, {self.start:g}")
+        if self.channels not in CHANNELS:
+            raise OptionError(f"channels is {self.channels!r}, expected {' or '.join(CHANNELS)}")
         if self.window is not None and not self.window >= 1:
             raise OptionError(f"window is {self.window:g} seconds, expected at least 1")

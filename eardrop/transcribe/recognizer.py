@@ -7,11 +7,12 @@ way is `transcription.py`.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Unpack
+from typing import TypeAlias, Unpack
 
 import numpy as np
 
-from eardrop.audio import SAMPLE_RATE, Source, blocks, name_of
+from eardrop.audio import SAMPLE_RATE, Blocks, Source, blocks, channels, name_of
+from eardrop.audio.apart import Decoders
 from eardrop.audio.speech import SpectralDetector
 from eardrop.dialect import REFERENCE, Dialect
 from eardrop.engine import Engine, Model, Request, Token
@@ -19,6 +20,7 @@ from eardrop.errors import AudioTooLong, OptionError
 from eardrop.ops import Float32
 from eardrop.search import Greedy, Search
 from eardrop.text import Part, prompt, split_markers
+from eardrop.transcribe.channels import Channels
 from eardrop.transcribe.live import Live, nobody_reads
 from eardrop.transcribe.many import Outcome, many
 from eardrop.transcribe.options import Options, Wishes
@@ -26,6 +28,9 @@ from eardrop.transcribe.question import language_of
 from eardrop.transcribe.score import Score, score
 from eardrop.transcribe.transcription import Progress, Transcription, nobody, nobody_of_many
 from eardrop.transcript import Result, Segment
+
+Journey: TypeAlias = Transcription | Channels
+DECODERS = 2  # child processes: they are far faster than what follows
 
 
 class Recognizer:
@@ -83,7 +88,7 @@ class Recognizer:
 
     def stream(self, source: Source, **options: Unpack[Wishes]) -> Iterator[Segment]:
         """Transcribe, giving each segment as it is ready. Keywords: the fields of `Options`."""
-        return self._transcription(source, Options(**options)).segments()
+        return self._journey(source, Options(**options)).segments()
 
     def transcribe(
         self, source: Source, *, told: Callable[[Progress], None] = nobody, **options: Unpack[Wishes]
@@ -95,7 +100,7 @@ class Recognizer:
         Keywords: the fields of `Options`. Raises AudioError for what can't be read, OptionError for wishes that
         can't be met.
         """
-        return self._transcription(source, Options(**options), told).result()
+        return self._journey(source, Options(**options), told).result()
 
     def transcribe_many(
         self,
@@ -117,11 +122,17 @@ class Recognizer:
         wishes, most = Options(**options), self.engine.streams if batch is None else batch
         if most < 1:
             raise OptionError(f"batch is {batch}, expected at least 1")
-        return many(
-            enumerate(sources),
-            most,
-            lambda number, source: self._transcription(source, wishes, partial(told, number), ahead=1),
-        )
+        return self._many(sources, most, told, wishes)
+
+    def _many(
+        self, sources: Iterable[Source], most: int, told: Callable[[int, Progress], None], wishes: Options
+    ) -> Iterator[Outcome]:
+        with Decoders(min(most, DECODERS)) as decoders:
+
+            def journey(number: int, source: Source) -> Journey:
+                return self._journey(source, wishes, partial(told, number), ahead=1, read=decoders.blocks)
+
+            yield from many(enumerate(sources), most, journey)
 
     def live(
         self,
@@ -158,10 +169,17 @@ class Recognizer:
         samples, _ = one_window(source, self.model, Options(track=track))
         return score(self.engine, samples, text, language=language_of(self.model, language))
 
-    def _transcription(
-        self, source: Source, options: Options, told: Callable[[Progress], None] = nobody, ahead: int | None = None
-    ) -> Transcription:
-        return Transcription(self.engine, source, options, ahead or self.engine.streams, told)
+    def _journey(
+        self, source: Source, options: Options, told: Callable[[Progress], None] = nobody, *, ahead: int | None = None,
+        read: Callable[..., Blocks] = blocks,
+    ) -> Journey:  # fmt: skip
+        def transcription(channel: int | None = None, speaker: str = "") -> Transcription:
+            most = ahead or self.engine.streams
+            return Transcription(self.engine, source, options, most, told, read, channel, speaker)
+
+        if options.channels == "mix" or (count := channels(source, track=options.track)) < 2:
+            return transcription()
+        return Channels(count, transcription)
 
     def close(self) -> None:
         """Stop computing; whoever waits for text is told."""

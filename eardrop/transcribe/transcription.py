@@ -73,6 +73,8 @@ class Transcription:
 
     ahead  windows that are asked about at a time
     told   given how far it is, whenever something was written
+    read   how the recording becomes samples: `blocks`, or that of decoders in child processes
+    channel, speaker   one channel alone, and who speaks there
     """
 
     engine: Engine
@@ -80,6 +82,9 @@ class Transcription:
     options: Options
     ahead: int = 1
     told: Callable[[Progress], None] = nobody
+    read: Callable[..., Blocks] = blocks
+    channel: int | None = None
+    speaker: str = ""
     seconds: float = 0.0
     skipped: list[tuple[float, float]] = field(default_factory=list)
 
@@ -93,6 +98,12 @@ class Transcription:
     def result(self) -> Result:
         """All of it."""
         segments = tuple(self.segments())
+        return self.result_of(segments, self.notes, self.skipped)
+
+    def result_of(
+        self, segments: tuple[Segment, ...], notes: tuple[str, ...], skipped: Sequence[tuple[float, float]]
+    ) -> Result:
+        """The transcript that these make."""
         model = self.engine.model
         return Result(
             segments,
@@ -100,9 +111,9 @@ class Transcription:
             model.name,
             self.seconds,
             language=self.language,
-            notes=self.notes,
+            notes=notes,
             demonstration=model.demonstration,
-            skipped=tuple(self.skipped),
+            skipped=tuple(skipped),
             words_by=WORDS_BY if self.options.words else "",
         )
 
@@ -163,7 +174,10 @@ class Transcription:
     def _read(self) -> Iterator[Float32]:
         """The recording's blocks, counted."""
         wishes = self.options
-        self._blocks = blocks(self.source, track=wishes.track, max_seconds=wishes.max_seconds)
+        self._blocks = self.read(
+            self.source, track=wishes.track, channel=self.channel, start=wishes.start, end=wishes.end,
+            max_seconds=wishes.max_seconds,
+        )  # fmt: skip
         try:
             while True:
                 self._check_wanted()
@@ -178,7 +192,11 @@ class Transcription:
 
     def _skip(self, start: int, stop: int) -> None:
         if stop > start:
-            self.skipped.append((round(start / SAMPLE_RATE, 3), round(stop / SAMPLE_RATE, 3)))
+            self.skipped.append((self._time(start), self._time(stop)))
+
+    def _time(self, sample: int) -> float:
+        """Seconds of the recording, to the millisecond."""
+        return round(self.options.start + sample / SAMPLE_RATE, 3)
 
     def _window_seconds(self) -> tuple[float, float]:
         """Of a window: usual, most."""
@@ -234,16 +252,17 @@ class Transcription:
         window = heard.window
         spans = window.speech or ((window.start, window.stop),)
         segment = Segment(
-            start=round(spans[0][0] / SAMPLE_RATE, 3),
-            end=round(spans[-1][1] / SAMPLE_RATE, 3),
+            start=self._time(spans[0][0]),
+            end=self._time(spans[-1][1]),
             text=heard.text,
             tokens=tuple(token.id for token in heard.tokens),
             logprob=float(np.mean([token.logprob for token in heard.tokens])) if heard.tokens else 0.0,
             warnings=tuple(fault.told for fault in heard.faults if fault.told),
             words=self._words(heard),
             speech=sum(stop - start for start, stop in window.speech) / SAMPLE_RATE,
+            speaker=self.speaker,
         )
-        self._done = window.stop / SAMPLE_RATE
+        self._done = self._time(window.stop)
         self._tell(segment=segment)
         return segment
 
@@ -251,7 +270,7 @@ class Transcription:
         """The words with their times, where they are wanted."""
         if heard.looked is None or not heard.tokens:
             return ()
-        start = heard.window.start / SAMPLE_RATE
+        start = self._time(heard.window.start)
         with stage("words"):
             return words_of(heard.tokens, heard.looked, heard.window.samples, start=start, language=self.language)
 
