@@ -44,6 +44,7 @@ FILE_WORDS = 6  # of a command, that name files: they come first
 PROGRAM, PACKAGE = "llama-mtmd-cli", "llama-cpp-python"
 BENCH, BATCHED = "llama-bench", "llama-batched-bench"
 TRIES = 3  # for a log that llama-mtmd-cli cut short
+PATIENCE = 60.0  # seconds for a program to tell its version: the package reads a hundred megabytes first
 _AS_INSTALLED = {"PYTHONDONTWRITEBYTECODE": ""}  # bytecode is there: else each start would compile 100 files
 
 
@@ -117,7 +118,7 @@ _VERSION = "import llama_cpp, llama_cpp.mtmd_cpp; print(llama_cpp.__version__)"
 
 def _package(python: Path) -> Peer:
     """The package of this Python."""
-    done = subprocess.run([python, "-c", _VERSION], capture_output=True, text=True, errors="replace", check=False)
+    done = _asked([python, "-c", _VERSION])
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
         raise OptionError(
@@ -126,6 +127,20 @@ def _package(python: Path) -> Peer:
         )
     script = Path(__file__).with_name("llama_cpp_python.py")
     return Peer(PACKAGE, done.stdout.strip(), (str(python), str(script)), (), _said_by_package)
+
+
+def _asked(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
+    """A program that tells its version, ended. Raises OptionError where it has not ended in time."""
+    try:
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=PATIENCE,
+            check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        program = printable(str(command[0]))
+        raise OptionError(
+            f"{program} hasn't told its version within {PATIENCE:g} seconds; run it by itself, or name another"
+        ) from None
 
 
 def find(name: str) -> Path:
@@ -367,6 +382,6 @@ class Llama:
 
 def _build(program: Path) -> str:
     """What it says of itself."""
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, errors="replace", check=False)
+    done = _asked([program, "--version"])
     lines = [line for line in (done.stderr + done.stdout).splitlines() if "version" in line or "built" in line]
     return printable("; ".join(lines), most=200)

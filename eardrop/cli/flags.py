@@ -7,7 +7,6 @@ import re
 import types
 import typing
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -49,6 +48,8 @@ class Parser(argparse.ArgumentParser):
         except argparse.ArgumentError as error:
             self.error(f"{_as_typed(error.argument_name, words)}: {error.message}")
         if unknown:
+            from difflib import get_close_matches
+
             name = unknown[0].partition("=")[0]
             meant = get_close_matches(name, self._option_string_actions, n=1)
             self.error(f"no option is called {name!r}" + (f", did you mean {meant[0]}?" if meant else ""))

@@ -106,17 +106,18 @@ class Cursor:
 
     def strings(self, count: int, what: str) -> list[str]:
         """`count` strings, without a call for each: a vocabulary and its merges are 130,000."""
-        mapped, size_at, texts = self.mapped, _U64.unpack_from, list[str]()
+        mapped, at, end, size_at, texts = self.mapped, self.at, self.end, _U64.unpack_from, list[str]()
         try:
             for _ in range(count):
-                start = self.at + 8
-                stop = start + size_at(mapped, self.at)[0]
-                if stop > self.end:
+                start = at + 8
+                stop = start + size_at(mapped, at)[0]
+                if stop > end:
                     break
-                texts.append(mapped[start:stop].decode("utf-8"))
-                self.at = stop
+                texts.append(mapped[start:stop].decode())
+                at = stop
         except (UnicodeDecodeError, struct.error):
             pass
+        self.at = at
         if len(texts) < count:
             self.string(what)  # raises: it reads the string that stopped us, and says what is wrong with it
         return texts

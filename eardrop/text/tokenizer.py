@@ -6,12 +6,13 @@ into words, and each word becomes the token it spells, or is merged from its byt
 
 import codecs
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from itertools import chain
 
 import numpy as np
-import tokenizers
 from numpy.typing import NDArray
-from tokenizers import models, pre_tokenizers
+from tokenizers import Regex, models, pre_tokenizers
 
 from eardrop.errors import OptionError
 from eardrop.text.vocabulary import BYTE_ALPHABET, TokenKind, Vocabulary
@@ -23,9 +24,20 @@ WORD = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
+_SPLITTER = pre_tokenizers.Sequence(
+    [
+        pre_tokenizers.Split(Regex(WORD), behavior="isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),  # into the byte alphabet
+    ]
+)
+
 # The splitter tries ten million ways to match and then panics: at twelve million spaces in a row, for one. This is far
 # below, and twice the text that fills the longest context.
 LONGEST_TEXT = 1_000_000
+
+# Bytes of a text that has a merger made for its words alone, in half a millisecond: a process that transcribes wants
+# no more than the words around its recording, and the merger of all words takes a tenth of a second.
+SHORT_TEXT = 256
 
 _CONTROL = (TokenKind.CONTROL, TokenKind.UNKNOWN)
 _AS_WRITTEN = (*_CONTROL, TokenKind.USER_DEFINED)
@@ -65,9 +77,7 @@ class Tokenizer:
         self.bos = vocabulary.bos
         self.eos = vocabulary.eos
         self.stop_tokens = vocabulary.stop
-        self._texts = vocabulary.texts
-        self._kinds = vocabulary.kinds
-        self._words = _words(vocabulary)
+        self._vocabulary = vocabulary
         self._written = _written(vocabulary)
 
     @classmethod
@@ -87,16 +97,22 @@ class Tokenizer:
         """
         text = _encodable("".join(text for text, _ in spans))
         allowed = b"".join(bytes([special]) * len(text) for text, special in spans)
-        ids: list[int] = []
-        at = 0
-        for start, end, token in self._cuts(text, allowed):
-            ids += self._bpe(text[at:start])
-            ids.append(token)
-            at = end
-        return ids + self._bpe(text[at:])
+        cuts = self._cuts(text, allowed)
+        seams = [0, *chain.from_iterable((start, end) for start, end, _ in cuts), len(text)]
+        between = [_words(text[start:end]) for start, end in zip(seams[::2], seams[1::2], strict=True)]
+        merger = self._merger(list(chain.from_iterable(between)))
+        ids = _merged(between[0], merger)
+        for (_, _, token), words in zip(cuts, between[1:], strict=True):
+            ids += [token, *_merged(words, merger)]
+        return ids
 
-    def _bpe(self, text: str) -> list[int]:
-        return list(self._words.encode(text, add_special_tokens=False).ids) if text else []
+    def _merger(self, words: Sequence[str]) -> models.BPE:
+        """What merges these words as the whole vocabulary would."""
+        return _merger_of(words, self._vocabulary) if sum(map(len, words)) <= SHORT_TEXT else self._merger_of_all
+
+    @cached_property
+    def _merger_of_all(self) -> models.BPE:
+        return _merger(self._vocabulary.ids, self._vocabulary.merges)
 
     def _cuts(self, text: str, allowed: bytes) -> list[tuple[int, int, int]]:
         """(start, end, token) of what is matched as written: the longest token first, left to right, none overlapping.
@@ -118,12 +134,12 @@ class Tokenizer:
 
     def piece(self, token: int) -> bytes:
         """What a token spells, possibly half a character; control tokens as they are written in the vocabulary."""
-        return _SPELLING[self.kind(token)](self._texts[token])
+        return _SPELLING[self.kind(token)](self._vocabulary.texts[token])
 
     def kind(self, token: int) -> TokenKind:
         if not 0 <= operator.index(token) < self.vocabulary_size:
             raise OptionError(f"token {token} isn't in the vocabulary of {self.source}: {self.vocabulary_size} tokens")
-        return TokenKind(self._kinds[token])
+        return TokenKind(self._vocabulary.kinds[token])
 
     def is_control(self, token: int) -> bool:
         """Whether it steers the conversation rather than spells text: CONTROL, or UNKNOWN."""
@@ -131,11 +147,11 @@ class Tokenizer:
 
     def control_mask(self) -> NDArray[np.bool_]:
         """(V,) bool, `is_control` of every token."""
-        return np.isin(self._kinds, _CONTROL)
+        return np.isin(self._vocabulary.kinds, _CONTROL)
 
     def unused_mask(self) -> NDArray[np.bool_]:
         """(V,) bool, the tokens that fill the table up and mean nothing."""
-        return np.isin(self._kinds, TokenKind.UNUSED)
+        return np.isin(self._vocabulary.kinds, TokenKind.UNUSED)
 
     def written(self, text: str) -> int | None:
         """The id of the token that is matched as written by this text, as `<|im_end|>`; None where there is none."""
@@ -160,14 +176,30 @@ class Detokenizer:
         return self._decoder.decode(b"", final=True)
 
 
-def _words(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
-    """The library's splitter and merger, over every token of the vocabulary as in llama.cpp."""
-    ids = {text: token for token, text in enumerate(vocabulary.texts)}
-    words = tokenizers.Tokenizer(models.BPE(vocab=ids, merges=list(vocabulary.merges), ignore_merges=True))
-    split = pre_tokenizers.Split(tokenizers.Regex(WORD), behavior="isolated")
-    to_alphabet = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    words.pre_tokenizer = pre_tokenizers.Sequence([split, to_alphabet])
-    return words
+def _words(text: str) -> list[str]:
+    """The words of a text, in the byte alphabet."""
+    return [word for word, _ in _SPLITTER.pre_tokenize_str(text)]
+
+
+def _merged(words: Sequence[str], merger: models.BPE) -> list[int]:
+    return [token.id for word in words for token in merger.tokenize(word)]
+
+
+def _merger(ids: dict[str, int], merges: Iterable[str]) -> models.BPE:
+    """The library's; a word that is a token becomes it without merging, as in llama.cpp.
+
+    merges  from the strongest on
+    """
+    pairs = [(left, right) for left, _, right in (merge.partition(" ") for merge in merges)]
+    return models.BPE(vocab=ids, merges=pairs, ignore_merges=True)
+
+
+def _merger_of(words: Iterable[str], vocabulary: Vocabulary) -> models.BPE:
+    """The same for these words alone: what they are merged from, and what comes of that, are parts of them."""
+    parts = {word[start:end] for word in words for end in range(1, len(word) + 1) for start in range(end)}
+    ids = {part: vocabulary.ids[part] for part in parts if part in vocabulary.ids}
+    merges = {f"{part[:cut]} {part[cut:]}" for part in ids for cut in range(1, len(part))}
+    return _merger(ids, sorted(merges & vocabulary.merges.keys(), key=vocabulary.merges.__getitem__))
 
 
 def _written(vocabulary: Vocabulary) -> list[tuple[str, int, bool]]:

@@ -7,6 +7,7 @@
 The `tokenizers` library panics on some of what is refused here, in a way that `except Exception` doesn't catch.
 """
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -53,16 +54,18 @@ class Vocabulary:
     """Tokens, their kinds and the merges between them.
 
     texts   V texts by id, each once; an empty one is called [EMPTY_id], as in llama.cpp
+    ids     the id of each text, in the order of the ids
     kinds   (V,) int8, TokenKind
-    merges  pairs, strongest first, each once
+    merges  "left right" and its rank, 0 the strongest; each once, in this order
     bos     starts a conversation; None where the file wants none
     stop    the tokens that end an answer: eos and END_OF_GENERATION
     source  the file's name, for messages
     """
 
     texts: tuple[str, ...]
+    ids: dict[str, int]
     kinds: NDArray[np.int8]
-    merges: tuple[tuple[str, str], ...]
+    merges: Mapping[str, int]
     bos: int | None
     eos: int
     stop: frozenset[int]
@@ -84,6 +87,7 @@ class Vocabulary:
         kinds[spelled] = TokenKind.CONTROL  # llama.cpp corrects a file that says otherwise
         return cls(
             texts=tuple(ids),
+            ids=ids,
             kinds=kinds,
             merges=_merges(keys, ids),
             bos=keys.token("bos_token_id", len(ids)) if keys.flag("add_bos_token", absent=True) else None,
@@ -95,8 +99,10 @@ class Vocabulary:
 
 def _ids(keys: "_Keys") -> dict[str, int]:
     """Every token's text and id, in the order of the ids."""
-    texts = [text or f"[EMPTY_{token}]" for token, text in enumerate(keys.strings("tokens"))]
-    ids = {text: token for token, text in enumerate(texts)}
+    texts = keys.strings("tokens")
+    if "" in texts:
+        texts = [text or f"[EMPTY_{token}]" for token, text in enumerate(texts)]
+    ids = dict(zip(texts, range(len(texts)), strict=True))
     if len(ids) < len(texts):
         last, text = next((token, text) for token, text in enumerate(texts) if token != ids[text])
         raise keys.refusal("tokens", "each token once", f"{_quoted(text)} as {last} and as {ids[text]}")
@@ -125,19 +131,29 @@ def _require_bytes(keys: "_Keys", ids: Mapping[str, int], kinds: NDArray[np.int8
             raise keys.refusal("token_type", "NORMAL for each of the 256 bytes", found)
 
 
-def _merges(keys: "_Keys", ids: Mapping[str, int]) -> tuple[tuple[str, str], ...]:
+def _merges(keys: "_Keys", ids: Mapping[str, int]) -> dict[str, int]:
     """Each merge once, at its strongest: the library would take a repeated one at its weakest."""
-    merges: dict[tuple[str, str], None] = {}
-    for rank, merge in enumerate(keys.strings("merges")):
+    merges = keys.strings("merges")
+    parts = " ".join(merges).split(" ")  # all at once: one by one costs as much as the rest of the loading
+    results = map(operator.add, parts[::2], parts[1::2])
+    pairs = all(" " in merge for merge in merges) and len(parts) == 2 * len(merges)
+    if merges and not (pairs and ids.keys() >= {*parts, *results}):
+        raise _first_refused(keys, merges, ids)
+    strongest = dict.fromkeys(merges)
+    return dict(zip(strongest, range(len(strongest)), strict=True))
+
+
+def _first_refused(keys: "_Keys", merges: Sequence[str], ids: Mapping[str, int]) -> ModelFileError:
+    """What is wrong with the first merge that isn't one."""
+    for rank, merge in enumerate(merges):
         left, _, right = merge.partition(" ")
         if not left or not right or " " in right:
-            raise keys.refusal("merges", "two tokens with one space between", f"{_quoted(merge)} as merge {rank}")
+            return keys.refusal("merges", "two tokens with one space between", f"{_quoted(merge)} as merge {rank}")
         for text in (left, right, left + right):
             if text not in ids:
                 found = f"merge {rank}, {_quoted(merge)}, where {_quoted(text)} isn't"
-                raise keys.refusal("merges", "merges of tokens that give a token", found)
-        merges[left, right] = None
-    return tuple(merges)
+                return keys.refusal("merges", "merges of tokens that give a token", found)
+    raise AssertionError("every merge is one")
 
 
 @dataclass(frozen=True)

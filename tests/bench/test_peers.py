@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -278,3 +279,15 @@ def test_the_encoder_is_that_of_the_last_clip(llama: peers.Llama) -> None:
 def test_a_folder_without_the_programs_is_told(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="llama-mtmd-cli': no program"):
         peers.Llama(tmp_path, 2)
+
+
+@pytest.mark.parametrize("asked", [peers._package, peers._build])
+def test_a_program_that_never_tells_its_version_is_given_up(
+    asked: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = tmp_path / "python"
+    silent.write_text("#!/bin/sh\nexec sleep 60\n")
+    silent.chmod(0o755)
+    monkeypatch.setattr(peers, "PATIENCE", 0.2)
+    with pytest.raises(OptionError, match=r"python hasn't told its version within 0.2 seconds; run it by itself"):
+        asked(silent)

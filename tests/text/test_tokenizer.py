@@ -14,7 +14,7 @@ from tokenizers import Regex, pre_tokenizers
 
 from eardrop.errors import OptionError
 from eardrop.text import Detokenizer, Tokenizer, TokenKind
-from eardrop.text.tokenizer import LONGEST_TEXT, WORD
+from eardrop.text.tokenizer import LONGEST_TEXT, SHORT_TEXT, WORD
 from eardrop.text.vocabulary import BYTE_ALPHABET
 
 RECORDED = json.loads((Path(__file__).parent.parent / "data" / "text" / "tokenizer.json").read_text(encoding="utf-8"))
@@ -134,6 +134,16 @@ def test_text_that_may_not_spell_control_tokens_never_does(micro: Tokenizer, tex
 def test_spans_of_one_kind_are_one_text(micro: Tokenizer, spans: list[str], special: bool) -> None:
     whole = micro.encode("".join(spans), special=special)
     assert micro.encode_spans([(span, special) for span in spans]) == whole
+
+
+@fuzz
+@given(text=st.text(st.sampled_from("thein aEr.\n'1"), max_size=60) | marked, special=st.booleans())
+def test_a_short_text_has_the_ids_that_it_has_in_a_long_one(micro: Tokenizer, text: str, special: bool) -> None:
+    end = "<think>"  # a seam: no word reaches over it
+    long = micro.encode(text + end + "x" * SHORT_TEXT, special=special)
+    ids = micro.encode(text + end, special=special)
+    assert len(text.encode()) <= SHORT_TEXT
+    assert long[: len(ids)] == ids
 
 
 def test_words_reach_over_the_seams_of_spans(micro: Tokenizer) -> None:

@@ -16,7 +16,7 @@ MOST_FREE = 256 << 20  # bytes kept for nobody: what encoding a window of thirty
 
 _ALONE = 3  # references to a room that nobody uses: the table's, the loop's, and the one that asks
 
-_rooms: list[npt.NDArray[np.uint8]] = []
+_rooms: dict[int, list[npt.NDArray[np.uint8]]] = {}  # by their size: thousands are asked for in a second
 _lock = threading.Lock()
 
 
@@ -35,7 +35,7 @@ def empty(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDAr
 def clear() -> None:
     """Give back what nobody uses."""
     with _lock:
-        _rooms[:] = [room for room in _rooms if sys.getrefcount(room) > _ALONE]
+        _drop_free()
 
 
 def _size(nbytes: int) -> int:
@@ -45,14 +45,17 @@ def _size(nbytes: int) -> int:
 
 
 def _taken(size: int) -> npt.NDArray[np.uint8]:
-    free = 0
-    for room in _rooms:
+    alike = _rooms.setdefault(size, [])
+    for room in alike:
         if sys.getrefcount(room) == _ALONE:
-            if len(room) == size:
-                return room
-            free += len(room)
-    if free > MOST_FREE:
-        _rooms[:] = [room for room in _rooms if sys.getrefcount(room) > _ALONE]
+            return room
+    if sum(len(room) for rooms in _rooms.values() for room in rooms if sys.getrefcount(room) == _ALONE) > MOST_FREE:
+        _drop_free()
     room = np.empty(size, np.uint8)
-    _rooms.append(room)
+    alike.append(room)
     return room
+
+
+def _drop_free() -> None:
+    for rooms in _rooms.values():
+        rooms[:] = [room for room in rooms if sys.getrefcount(room) > _ALONE]

@@ -145,7 +145,7 @@ def serve(p: Any, lo: Value, hi: Value) -> None:
 def aligned(nbytes: int) -> npt.NDArray[np.uint8]:
     """Zeros at a multiple of 64."""
     room = np.zeros(nbytes + 64, np.uint8)
-    start = -room.ctypes.data % 64
+    start = -word(room) % 64
     return room[start : start + nbytes]
 
 
@@ -167,9 +167,10 @@ class Program:
     def freeze(self, team: "Team") -> "Program":
         """Make the records, with the kernels' code and a share for each of the team; no call can be added any more."""
         count, threads = len(self.calls), team.threads
-        self.records = aligned(RECORD * count).view(np.int64).reshape(count, -1)
-        self.shares = aligned(LINE * threads * count).view(np.int64).reshape(count, threads, -1)
-        shares_at = word(self.shares)
+        both = aligned((RECORD + LINE * threads) * count)
+        shares_at = word(both) + RECORD * count
+        self.records = both[: RECORD * count].view(np.int64).reshape(count, -1)
+        self.shares = both[RECORD * count :].view(np.int64).reshape(count, threads, -1)
         for i, (kernel_, arguments, items, chunk) in enumerate(self.calls):
             words = np.array(arguments, np.int64)
             self.kept.append(words)

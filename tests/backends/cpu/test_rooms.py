@@ -10,7 +10,11 @@ LARGE = (64, 1024)  # of float32: four times what is kept
 
 @pytest.fixture(autouse=True)
 def no_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rooms, "_rooms", [])
+    monkeypatch.setattr(rooms, "_rooms", {})
+
+
+def every() -> list[np.ndarray]:
+    return [room for alike in rooms._rooms.values() for room in alike]
 
 
 def test_a_result_that_nobody_holds_gives_its_memory_to_the_next() -> None:
@@ -42,10 +46,10 @@ def test_memory_that_nobody_uses_is_bounded_and_can_be_given_back(monkeypatch: p
     monkeypatch.setattr(rooms, "MOST_FREE", 1 << 20)
     for rows in range(64, 640, 64):
         rooms.empty((rows, 1024))
-    assert sum(len(room) for room in rooms._rooms) <= (1 << 20) + 2 * (640 << 12)  # and the two last
+    assert sum(map(len, every())) <= (1 << 20) + 2 * (640 << 12)  # and the two last
     held = rooms.empty(LARGE)
     rooms.clear()
-    assert len(rooms._rooms) == 1
+    assert len(every()) == 1
     del held
     rooms.clear()
-    assert not rooms._rooms
+    assert not every()
