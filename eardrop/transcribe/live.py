@@ -107,8 +107,12 @@ class Captions:
     @property
     def committed(self) -> str:
         """Text that stays."""
-        said = self._open.committed if self._open else []
-        return " ".join([*(segment.text for segment in self.segments), *said])
+        return " ".join(filter(None, [*(segment.text for segment in self.segments), self.open]))
+
+    @property
+    def open(self) -> str:
+        """What stays of the utterance that hasn't ended."""
+        return " ".join(self._open.committed) if self._open else ""
 
     @property
     def volatile(self) -> str:
@@ -203,7 +207,12 @@ def nobody_reads(live: "Live") -> None:
 
 
 class Live:
-    """Live captions on a thread of their own: feed samples as they come, read `committed` and `volatile` at any time.
+    """Live captions on a thread of their own: feed samples as they come, read the text at any time.
+
+    committed  text that stays
+    volatile   text behind it that may still change
+    segments   utterances that ended, with their times
+    open       what of the committed text belongs to the utterance that hasn't ended
 
     told  called on that thread after each change
     """
@@ -214,7 +223,8 @@ class Live:
     ) -> None:  # fmt: skip
         if not every > 0 or not ends > 0:
             raise OptionError(f"every is {every:g} and ends {ends:g} seconds, expected more than 0")
-        self.committed, self.volatile = "", ""
+        self.committed, self.open, self.volatile = "", "", ""
+        self.segments: tuple[Segment, ...] = ()
         self._captions = Captions(engine, options, detector, ends=ends)
         self._engine, self._language = engine, language_of(engine.model, options.language)
         self._every, self._told = round(every * SAMPLE_RATE), told
@@ -271,9 +281,10 @@ class Live:
         return over
 
     def _show(self) -> None:
-        shown = self._captions.committed, self._captions.volatile
-        if shown != (self.committed, self.volatile):
-            self.committed, self.volatile = shown
+        heard = self._captions
+        shown = heard.committed, heard.open, heard.volatile, tuple(heard.segments)
+        if shown != (self.committed, self.open, self.volatile, self.segments):
+            self.committed, self.open, self.volatile, self.segments = shown
             self._told(self)
 
     def __enter__(self) -> Self:
