@@ -27,6 +27,7 @@ ROW = 0.08  # seconds of audio in a row of the encoder
 CELL = 0.01  # seconds in which words are placed
 LISTENING = 0.8  # of the best head's worth: heads that have it listen, too
 MOST_HEADS = 8
+SHORTEST = 5  # cells of a word, where there is room
 PAUSE = 0.4  # a row without sound is worth so much between words, less so much with sound
 
 SPLITS = {"ja": r"[「『（(]*\w[^\w\s「『（(]*|\S"}  # languages that put no space between words: sign by sign
@@ -48,7 +49,7 @@ def words_of(
     if not spelled:
         return ()
     seconds = len(samples) / SAMPLE_RATE
-    spans = spans_of([_sounding(tokens, members) for _, members in spelled], looked, samples)
+    spans = _spans([_sounding(tokens, members) for _, members in spelled], looked, samples)
     return tuple(
         Word(
             round(start + min(begun, seconds), 3),
@@ -100,7 +101,7 @@ def _probability(tokens: Sequence[Token], members: Sequence[int]) -> float:
     return float(np.exp(min(tokens[i].logprob for i in members)))
 
 
-def spans_of(members: Sequence[Sequence[int]], looked: Float32, samples: Float32) -> list[tuple[float, float]]:
+def _spans(members: Sequence[Sequence[int]], looked: Float32, samples: Float32) -> list[tuple[float, float]]:
     """Seconds (start, end) of each word in its window, from where its tokens looked.
 
     members  the tokens of each word
@@ -112,7 +113,9 @@ def spans_of(members: Sequence[Sequence[int]], looked: Float32, samples: Float32
     pause = _summed(PAUSE * CELL / ROW * (1 - 2 * sound(samples, cells)))
     states = np.empty((2 * len(members) + 1, cells + 1))
     states[0::2], states[1::2] = pause, _summed(_fine(worth, cells))
-    cuts = cut(states[:, None])[0][0] * CELL
+    shortest = np.zeros(len(states), np.int64)
+    shortest[1::2] = min(SHORTEST, cells // len(members))
+    cuts = cut(states, shortest)[0] * CELL
     return [(float(cuts[2 * i + 1]), float(cuts[2 * i + 2])) for i in range(len(members))]
 
 
@@ -121,31 +124,39 @@ def listened(looked: Float32) -> Float64:
 
     looked  (tokens, heads, R)
     """
-    share = looked.astype(np.float64) + 1e-12
-    share /= share.sum(axis=2, keepdims=True)
-    _, worth = cut(_summed(share))
+    worth = np.array([cut(_summed(_shares(looked, head)))[1] for head in range(looked.shape[1])])
     best = np.argsort(-worth, kind="stable")[:MOST_HEADS]
-    mean: Float64 = share[:, best[worth[best] >= LISTENING * worth.max()]].mean(axis=1)
+    mean: Float64 = np.mean([_shares(looked, head) for head in best if worth[head] >= LISTENING * worth.max()], axis=0)
     return mean
 
 
-def cut(states: Float64) -> tuple[npt.NDArray[np.int64], Float64]:
-    """Cut a line into stretches, one for each state in order, so that they are worth most; for several lines at once.
+def _shares(looked: Float32, head: int) -> Float64:
+    """Each row of one head as a distribution over the audio alone."""
+    share = looked[:, head].astype(np.float64) + 1e-12  # where it saw none of it, all rows alike
+    share /= share.sum(axis=1, keepdims=True)
+    return share
 
-    states   (S, lines, G + 1): what each state is worth from the line's begin to each of its G cells' ends
-    returns  (lines, S + 1) where stretches begin and the last ends, 0 to G; (lines,) what they are worth in all
+
+def cut(states: Float64, shortest: npt.NDArray[np.int64] | None = None) -> tuple[npt.NDArray[np.int64], float]:
+    """Cut a line into stretches, one for each state in order, so that they are worth most.
+
+    states    (S, G + 1): what each state is worth from the line's begin to its begin and the end of each of its G cells
+    shortest  (S,) cells that each state has at least, no more than G in all; none by default
+    returns   (S + 1,) where the stretches begin and the last one ends, 0 to G; what they are worth in all
     """
-    count, lines, places = states.shape
-    at, back = np.arange(places), np.empty(states.shape, np.int64)
-    best = np.where(at == 0, -states[0], -np.inf)
-    for state in range(count):
-        highest = np.maximum.accumulate(best, axis=1)  # wherever this state began
-        back[state] = np.maximum.accumulate(np.where(best >= highest, at, 0), axis=1)
-        best = highest + states[state] - (states[state + 1] if state + 1 < count else 0)
-    cuts = np.full((lines, count + 1), places - 1)
-    for state in range(count - 1, -1, -1):
-        cuts[:, state] = back[state, np.arange(lines), cuts[:, state + 1]]
-    return cuts, best[:, -1]
+    count, places = states.shape
+    at, back = np.arange(places), np.zeros(states.shape, np.int64)
+    best = np.where(at == 0, -states[0], -np.inf)  # of each cell, if the state in turn begins there
+    for state, least in enumerate(np.zeros(count, np.int64) if shortest is None else shortest):
+        begins = np.maximum.accumulate(np.where(best >= np.maximum.accumulate(best), at, 0))[: places - least]
+        back[state, least:] = begins  # of each cell, the best begin of a state that ends there
+        ends = np.full(places, -np.inf)
+        ends[least:] = best[begins] + states[state, least:]
+        best = ends - states[state + 1] if state + 1 < count else ends
+    cuts = [places - 1]
+    for begins in back[::-1]:
+        cuts.append(begins[cuts[-1]])
+    return np.array(cuts[::-1]), float(best[-1])
 
 
 def _summed(share: Float64) -> Float64:
@@ -163,13 +174,14 @@ def sound(samples: Float32, cells: int) -> Float64:
     """How much each cell of 10 ms sounds like somebody speaking, 0 to 1, by its level alone.
 
     samples  (N,); cells  how many are wanted, those beyond the recording are as its end
-    returns  (cells,), ½ where the level is three tenths of the way from the recording's quiet to its loud cells
+    returns  (cells,), ½ where the level is three tenths of the way from the recording's quiet to its loud cells, and
+             nearer to it everywhere where these are less than 12 dB apart
     """
     centred = samples.astype(np.float64) - samples.mean()
-    sums, starts = _summed(centred**2), np.arange(cells) * round(CELL * SAMPLE_RATE)
+    sums, starts = _summed(centred**2), np.minimum(np.arange(cells) * round(CELL * SAMPLE_RATE), len(samples) - 1)
     low, high = (np.clip(starts + edge, 0, len(samples)) for edge in (-120, 280))  # 25 ms around it
-    level = 10 * np.log10((sums[high] - sums[low]) / 400 + 1e-10)
+    level = 10 * np.log10((sums[high] - sums[low]) / (high - low) + 1e-10)
     loud = np.percentile(level, 95)
     quiet = max(np.percentile(level, 5), loud - 50)
-    height = (level - quiet) / max(loud - quiet, 12)
-    return np.asarray(1 / (1 + np.exp((0.3 - height) / 0.1)))
+    height, known = (level - quiet) / max(loud - quiet, 1e-3), min((loud - quiet) / 12, 1)
+    return np.asarray(1 / (1 + np.exp(known * (0.3 - height) / 0.1)))

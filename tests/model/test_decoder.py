@@ -269,3 +269,37 @@ def test_where_memory_ends_while_caches_grow_they_still_hold_what_they_say(
         streams.reserve(64)
     assert streams.rows == 8
     assert all(len(layer.keys[0]) >= 8 for layer in streams.layers if isinstance(layer, KVCache))
+
+
+def looks_of(model: Model, ids: np.ndarray, *, wanted: int = 0, rows: tuple[int, int], **options) -> np.ndarray:
+    streams, looks = streams_of(model), decoder.Looks(rows)
+    prefilled(model, streams, streams.join(), ids, logits_for=[range(wanted, len(ids))], looks=looks, **options)
+    return np.concatenate(looks.seen)
+
+
+def test_where_rows_looked_is_what_every_head_of_every_layer_attended_to(model: Model) -> None:
+    heads = sum(mixer.heads for mixer in model.decoder.shape.mixers if hasattr(mixer, "heads"))
+    whole = looks_of(model, LONG, rows=(0, len(LONG)))
+    assert whole.shape == (len(LONG), heads, len(LONG))
+    np.testing.assert_allclose(whole.sum(axis=2), 1, atol=1e-5)
+    assert not np.triu(whole.transpose(1, 0, 2), 1).any()  # nobody looks ahead
+    assert len({line.tobytes() for line in whole[-1]}) == heads
+    part = looks_of(model, LONG, rows=(3, 20))
+    assert_same(part, whole[:, :, 3:20])
+
+
+@pytest.mark.parametrize("chunk", [1, 7])
+def test_where_the_last_rows_looked_does_not_depend_on_chunks(model: Model, chunk: int) -> None:
+    whole = looks_of(model, LONG, rows=(2, 9))
+    for wanted in (0, 20, len(LONG) - 1):
+        got = looks_of(model, LONG, wanted=wanted, rows=(2, 9), chunk=chunk)
+        assert_same(got, whole[wanted:])
+
+
+def test_only_one_sequence_is_watched_at_a_time(model: Model) -> None:
+    streams = streams_of(model)
+    inputs = [inputs_of(model, ids) for ids in (LONG, SHORT)]
+    with pytest.raises(AssertionError, match="one sequence"):
+        decoder.prefill(
+            model.decoder, inputs, streams, [streams.join(), streams.join()], model.backend, looks=decoder.Looks((0, 5))
+        )
