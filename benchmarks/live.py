@@ -2,10 +2,11 @@
 
     python benchmarks/live.py RECORDING…
 
-Each recording is heard twice, a second at a time: with the last hypothesis as a draft, and decoded anew. Both must write
-the same after every update. Then all of them are played in real time, one after another, and for each committed word the
-delay is printed between its end in the sound (as `--words` estimates it) and the moment at which it was committed;
-flicker is the share of words that were shown as volatile and then changed.
+Each recording is heard twice, a second at a time: with the last hypothesis as a draft, and decoded anew. Both must
+write the same after every update. Steps are runs of the decoder behind the prompt, of one token or of a draft's
+sixteen. Then all of them are played in real time, one after another, and for each committed word the delay is printed
+between its end in the sound (as `--words` estimates it) and the moment at which it was committed; flicker is the share
+of words that were shown as volatile and then changed.
 """
 
 import argparse
@@ -66,7 +67,7 @@ def saved(asr: Recognizer, samples: Float32, every: float, window: float | None)
                 if not drafts and captions._open:
                     captions._open.hypothesis = Forgetful(captions._open.hypothesis.tokens)
             captions.update(over=True)
-        counts.append(steps.count("token"))
+        counts.append(steps.count("token") + steps.count("tokens"))
         texts.append([*seen, captions.committed])
     assert texts[0] == texts[1], "a draft changed the text"
     return counts[0], counts[1]

@@ -33,6 +33,8 @@ from eardrop.stages import stage
 
 ROWS = 256  # rows of room are made in such pieces: a growing text moves the caches seldom
 
+MEET = 3  # tokens in a row that a draft and a text have in common where it may help again
+
 
 @dataclass(frozen=True, eq=False)
 class Look:
@@ -77,6 +79,18 @@ class _Going:
     said: list[int] = field(default_factory=list)
     looks: Looks | None = None  # of the tokens said up to `moment`
     moment: Checkpoint | None = None
+    drafted: int = -1  # up to where the draft was tried
+
+    def meeting(self) -> int | None:
+        """Where the draft may go on: its begin, as long as that is what was said; behind it, where MEET tokens meet."""
+        said, draft = self.said, self.task.draft
+        if self.drafted < len(said) <= len(draft) and said == [*draft[: len(said)]]:
+            return len(said)
+        if len(said) < MEET:
+            return None
+        places = range(max(MEET, self.drafted + 1), len(draft))
+        near = [place for place in places if [*draft[place - MEET : place]] == said[-MEET:]]
+        return min(near, key=lambda place: abs(place - len(said)), default=None)
 
 
 @dataclass(eq=False)
@@ -250,10 +264,10 @@ class Batch:
         return self.ops.pick(logits, mask)
 
     def _verify(self, stream: _Going) -> None:
-        """Absorb a stream's draft as far as the search says the same."""
-        draft = list(stream.task.draft)
-        while stream in self._going and stream.said == draft[: len(stream.said)]:
-            group = draft[len(stream.said) - 1 :][:EXACT]
+        """Absorb what a stream's draft says next, as far as the search says the same, and again where they meet."""
+        while stream in self._going and (place := stream.meeting()) is not None:
+            stream.drafted = place
+            group = [stream.said[-1], *stream.task.draft[place : place + EXACT - 1]]
             self.streams.revisable(stream.slot)
             logits = self._followed(stream, group, range(len(group)))
             agreed = self._agreed(stream, group, logits)
@@ -283,7 +297,10 @@ class Batch:
 
     def _step(self, going: Sequence[_Going]) -> None:
         """One token for every stream that has room for one."""
-        going = [stream for stream in going if self._has_room(stream)]
+        for stream in going:
+            if stream.task.draft and stream.task.look is None:  # who looks is followed from one moment on
+                self._guarded(lambda one: self._verify(*one), [stream])
+        going = [stream for stream in going if stream in self._going and self._has_room(stream)]
         if not going:
             return
         step = self._captured(going)
