@@ -25,7 +25,8 @@ import numpy as np
 
 from eardrop import errors
 from eardrop.audio.child import BLOCK, DONE, FAILED, FOUND, HEADER, OUT_OF_MEMORY, Request
-from eardrop.audio.read import Blocks, Reading, Source, blocks
+from eardrop.audio.rate import SAMPLE_RATE
+from eardrop.audio.read import Blocks, RawPCM, Reading, Source, blocks, channels
 from eardrop.audio.samples import Findings, Float32
 from eardrop.audio.source import STDIN, name_of
 from eardrop.errors import AudioError, Cancelled, EardropError, EngineClosed, OptionError
@@ -73,8 +74,8 @@ class Decoders:
     def blocks(self, source: Source, **keywords: Unpack[Reading]) -> Blocks:
         """The blocks of a recording: samples, notes, errors and keywords are those of `blocks` in eardrop.audio.
 
-        Paths and bytes are decoded in a child; arrays, file objects and standard input can't be sent there and are
-        read here. The child is at most some seconds ahead of its reader, and is taken from the first block to the
+        Paths and bytes are decoded in a child; arrays, file objects, pipes and standard input can't be sent there and
+        are read here. The child is at most some seconds ahead of its reader, and is taken from the first block to the
         last: closing the iterator earlier ends it, and another is started when it is needed.
 
         Raises AudioError, too, where the child dies; OptionError where this thread waits for a child while it is
@@ -86,6 +87,16 @@ class Decoders:
             return here
         found = Findings()
         return Blocks(self._samples((sent, _folder(), keywords), name_of(source), found), found)
+
+    def channels(self, source: Source, *, track: int | None = None, raw: RawPCM | None = None) -> int:
+        """How many channels a recording has, looked at in a child: `channels` of eardrop.audio, errors and all."""
+        if _sendable(source) is None:
+            return channels(source, track=track, raw=raw)
+        heard = self.blocks(source, track=track, raw=raw, end=1 / SAMPLE_RATE)
+        for _ in heard:  # one
+            pass
+        assert heard.channels is not None
+        return heard.channels
 
     def close(self) -> None:
         """End the children at once; who still reads from one gets Cancelled."""
@@ -158,7 +169,8 @@ def _sendable(source: Source) -> str | bytes | None:
     if not isinstance(source, str | os.PathLike):
         return None
     path = os.fsdecode(source)
-    return None if path == STDIN or str(Path(path).absolute()).startswith(_OURS) else path
+    ours = path == STDIN or Path(path).is_fifo() or str(Path(path).absolute()).startswith(_OURS)
+    return None if ours else path
 
 
 def _folder() -> str | None:
@@ -188,6 +200,7 @@ def _understood(frame: Frame, found: Findings) -> Float32 | None:
         if kind == FOUND:
             found.notes[:] = [printable(note) for note in said["notes"]]
             found.announced = None if said["announced"] is None else float(said["announced"])
+            found.channels = None if said["channels"] is None else int(said["channels"])
             return None
         error, message = _ERRORS[said[0]], printable(said[1])
     except (ValueError, LookupError, TypeError):
@@ -226,7 +239,7 @@ class _Child:
         self.end()
         places = [str(Path(place).absolute()) for place in sys.path]
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _PROGRAM, str(self._memory), *places],
+            [sys.executable, "-I", "-X", f"utf8={sys.flags.utf8_mode}", "-c", _PROGRAM, str(self._memory), *places],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # what a crashing library has to say is for nobody

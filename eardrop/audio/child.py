@@ -27,7 +27,7 @@ Request: TypeAlias = tuple[Source, str | None, Reading]
 HEADER = struct.Struct("<cI")
 BLOCK, FOUND, FAILED, DONE = b"b", b"f", b"e", b"d"  # samples; JSON of findings; JSON of [class, message]; nothing
 
-CPU_SECONDS = 30  # of processor time for a block, which takes a hundredth
+CPU_SECONDS = 30  # of processor time for a block, which takes milliseconds
 SLOWEST = 10.0  # × real time at which what lies before a start is decoded, at the least
 OUT_OF_MEMORY = 12  # exit code, ENOMEM
 
@@ -96,7 +96,7 @@ class _Answer:
 
     def _tell(self, heard: Blocks) -> None:
         """Send what was found out since the last time."""
-        found = {"notes": heard.notes, "announced": heard.announced}
+        found = {"notes": heard.notes, "announced": heard.announced, "channels": heard.channels}
         if self._told != str(found):
             self._told = str(found)
             self._send_json(FOUND, found)

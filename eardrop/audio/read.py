@@ -29,7 +29,6 @@ from eardrop.audio.samples import (
     Piece,
     at_16k,
     checked,
-    mean_of,
     mixing,
     no_samples,
     regrouped,
@@ -68,6 +67,11 @@ class Blocks(Iterator[Float32]):
         MPEG-TS state no length, FFmpeg's guess by the bit rate.
         """
         return self._found.announced
+
+    @property
+    def channels(self) -> int | None:
+        """How many the recording has, whichever is read; known with the first block."""
+        return self._found.channels
 
     def __iter__(self) -> Self:
         return self
@@ -125,7 +129,7 @@ def blocks(
         raise OptionError(f"channel is {channel!r}, expected a number from 0, or None for the mean of all")
     first, last = _bounds(start, end)
     title, found = name_of(source), Findings()
-    mix = mixing(channel, title)
+    mix = mixing(channel, title=title, found=found)
     if isinstance(source, np.ndarray):
         if track is not None or raw is not None:
             raise OptionError("an array has neither tracks nor a raw format: give rate alone")
@@ -151,27 +155,22 @@ def channels(source: Source, *, track: int | None = None, raw: RawPCM | None = N
     source, track and raw are as in `blocks`; a file object is left where it stood. Raises OptionError for a pipe,
     which can't be read a second time, AudioError for whatever can't be read or has no samples.
     """
-    counted: list[int] = []
-
-    def counting(channels: npt.NDArray[np.generic]) -> Float32:
-        counted.append(len(channels))
-        return mean_of(channels)
-
-    title = name_of(source)
+    title, found = name_of(source), Findings()
+    mix = mixing(None, title=title, found=found)
     if isinstance(source, np.ndarray):
-        next(_sliced(source, SAMPLE_RATE, mix=counting, found=Findings()), None)
+        next(_sliced(source, SAMPLE_RATE, mix=mix, found=found), None)
     else:
         with opened(source) as handed:
             if not handed.seekable():
                 raise OptionError(
                     f"{title} is a pipe, which can't be read again after a look at its channels: save it to a file"
                 )
-            with closing(_sounds(handed, track=track, raw=raw, mix=counting, title=title, found=Findings())) as pieces:
+            with closing(_sounds(handed, track=track, raw=raw, mix=mix, title=title, found=found)) as pieces:
                 next(pieces, None)
             handed.seek(0)
-    if not counted:
+    if found.channels is None:
         raise no_samples(title)
-    return counted[0]
+    return found.channels
 
 
 def _bounds(start: float, end: float | None) -> tuple[int, int | None]:

@@ -44,6 +44,7 @@ class Findings:
 
     notes: list[str] = field(default_factory=list)  # what was wrong with it though it could be read
     announced: float | None = None  # seconds in the whole, as its header has it
+    channels: int | None = None  # that it has, whichever of them is read
 
     def promised(self, seconds: float, *, size: int | None) -> None:
         """Take what a header says, unless that is absurd for so many bytes; for a pipe (None), above a day."""
@@ -68,17 +69,18 @@ def mean_of(channels: npt.NDArray[np.generic]) -> Float32:
         return np.asarray(total / np.float32(len(scaled)), np.float32)
 
 
-def mixing(channel: int | None, title: str) -> Mix:
+def mixing(channel: int | None, *, title: str, found: Findings) -> Mix:
     """The mean of all channels, or the one of that number, from 0: OptionError where a recording lacks it."""
-    if channel is None:
-        return mean_of
 
-    def one(channels: npt.NDArray[np.generic]) -> Float32:
+    def mix(channels: npt.NDArray[np.generic]) -> Float32:
+        found.channels = len(channels)
+        if channel is None:
+            return mean_of(channels)
         if channel >= len(channels):
             raise OptionError(f"{title} has no channel {channel}: it has {len(channels)}, counted from 0")
         return mean_of(channels[channel : channel + 1])
 
-    return one
+    return mix
 
 
 def checked(pieces: Iterable[Piece], *, max_seconds: float, title: str) -> Iterator[Piece]:

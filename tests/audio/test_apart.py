@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eardrop.audio import Blocks, RawPCM, apart, blocks, read
+from eardrop.audio import Blocks, RawPCM, apart, blocks, channels, read
 from eardrop.audio.apart import Decoders
 from eardrop.audio.child import BLOCK, FAILED, FOUND
 from eardrop.audio.samples import Findings
@@ -55,8 +55,8 @@ def outcome(reading: Callable[..., Blocks], source: Any, **keywords: Any) -> tup
     try:
         got = [(len(block), block.dtype, block.flags.writeable, block.tobytes()) for block in heard]
     except EardropError as error:
-        return type(error), str(error), heard.notes, heard.announced
-    return got, heard.notes, heard.announced
+        return type(error), str(error), heard.notes, heard.announced, heard.channels
+    return got, heard.notes, heard.announced, heard.channels
 
 
 def pids(decoders: Decoders) -> list[int]:
@@ -140,6 +140,17 @@ def test_a_path_means_what_it_means_here(decoders: Decoders, tmp_path: Path, mon
         assert outcome(decoders.blocks, name) == outcome(blocks, name)
     for nothing in ("nowhere.mp3", "", ".", "http://127.0.0.1:9/a.mp3", "talk\x00.wav"):
         assert outcome(decoders.blocks, nothing) == outcome(blocks, nothing)
+
+
+def test_channels_are_counted_as_here(decoders: Decoders, monkeypatch: pytest.MonkeyPatch) -> None:
+    stereo = encoded("wav", "pcm_s16le", 16_000, np.stack([chirp(16_000), -chirp(16_000)]))
+    before = pids(decoders)
+    for source in (WAV, stereo, io.BytesIO(stereo), np.zeros((9, 3))):
+        assert decoders.channels(source) == channels(source)
+    assert decoders.channels(bytes(600), raw=RawPCM(16_000, channels=3)) == 3
+    with pytest.raises(AudioError, match="has no audio track 1"):
+        decoders.channels(WAV, track=1)
+    assert pids(decoders) == before  # a look doesn't cost a process
 
 
 def test_what_cannot_be_sent_is_read_here(decoders: Decoders, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -394,7 +405,8 @@ def test_nonsense_from_a_child_is_an_error_of_its_recording(program: str, monkey
         (FAILED, b'["AudioError"]'),
         (FOUND, b"{}"),
         (FOUND, b'{"notes": 7, "announced": null}'),
-        (FOUND, b'{"notes": [], "announced": "long"}'),
+        (FOUND, b'{"notes": [], "announced": "long", "channels": 1}'),
+        (FOUND, b'{"notes": [], "announced": null, "channels": "many"}'),
         (BLOCK, b"seven b"),
         (b"?", b"7"),
         (FOUND, b"\xff"),
@@ -407,8 +419,8 @@ def test_a_frame_that_makes_no_sense_is_refused(frame: tuple[bytes, bytes]) -> N
 
 def test_words_of_a_child_steer_no_terminal() -> None:
     found = Findings()
-    apart._understood((FOUND, b'{"notes": ["\\u001b[31m"], "announced": 7}'), found)
-    assert (found.notes, found.announced) == ([r"\x1b[31m"], 7.0)
+    apart._understood((FOUND, b'{"notes": ["\\u001b[31m"], "announced": 7, "channels": 2}'), found)
+    assert (found.notes, found.announced, found.channels) == ([r"\x1b[31m"], 7.0, 2)
     with pytest.raises(AudioError, match=r"^\\x1b\[31m$"):
         apart._understood((FAILED, b'["AudioError", "\\u001b[31m"]'), found)
 

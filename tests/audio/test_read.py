@@ -492,7 +492,9 @@ def test_a_channel_alone_holds_the_very_samples_of_it(made_of: tuple[str, str], 
     for source in (file, np.ascontiguousarray(voices.T)):
         assert channels(source) == count
         for channel in range(count):
-            np.testing.assert_array_equal(read(source, channel=channel)[:24_000], voices[channel])
+            heard = blocks(source, channel=channel)
+            np.testing.assert_array_equal(np.concatenate(list(heard))[:24_000], voices[channel])
+            assert heard.channels == count
         with pytest.raises(OptionError, match=rf"has no channel {count}: it has {count}, counted from 0"):
             read(source, channel=count)
 
