@@ -127,10 +127,12 @@ class Recognizer:
     def _many(
         self, sources: Iterable[Source], most: int, told: Callable[[int, Progress], None], wishes: Options
     ) -> Iterator[Outcome]:
+        # a decoder is a recording's own until that is read: those that hold one ask about more windows at a time
+        ahead = -(-self.engine.streams // DECODERS)
         with Decoders(min(most, DECODERS)) as decoders:
 
             def journey(number: int, source: Source) -> Journey:
-                return self._journey(source, wishes, partial(told, number), ahead=1, read=decoders.blocks)
+                return self._journey(source, wishes, partial(told, number), ahead=ahead, read=decoders.blocks)
 
             yield from many(enumerate(sources), most, journey)
 
@@ -173,13 +175,16 @@ class Recognizer:
         self, source: Source, options: Options, told: Callable[[Progress], None] = nobody, *, ahead: int | None = None,
         read: Callable[..., Blocks] = blocks,
     ) -> Journey:  # fmt: skip
-        def transcription(channel: int | None = None, speaker: str = "") -> Transcription:
-            most = ahead or self.engine.streams
-            return Transcription(self.engine, source, options, most, told, read, channel, speaker)
-
+        most = ahead or self.engine.streams
         if options.channels == "mix" or (count := channels(source, track=options.track)) < 2:
-            return transcription()
-        return Channels(count, transcription)
+            return Transcription(self.engine, source, options, most, told, read)
+        # all channels are read at a time, and decoders are given to one recording after another: they would wait
+        # for each other
+        return Channels(
+            count, lambda channel, speaker: Transcription(
+                self.engine, source, options, most, told, blocks, channel, speaker
+            )
+        )  # fmt: skip
 
     def close(self) -> None:
         """Stop computing; whoever waits for text is told."""
