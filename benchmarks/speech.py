@@ -10,7 +10,8 @@ silences of at most two seconds between.
 
 AUC    the chance that a frame of speech has a higher probability than a frame without
 miss   frames of speech below the threshold      false   frames without speech above it
-lost   seconds of speech in no window            kept    share of what isn't speech, and lies in a window
+lost   seconds of speech in no window            kept    share of what isn't speech, and lies in a window;
+                                                         both again with a threshold of a third
 """
 
 import argparse
@@ -173,37 +174,33 @@ def main() -> int:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=DETECTORS, default=list(DETECTORS))
-    chosen = parser.parse_args().only
+    parser.add_argument("--of", nargs="+", metavar="CONDITION", help="how the rows' names begin (default: all)")
+    given = parser.parse_args()
     folder = os.environ.get("EARDROP_AUDIO")
     if not folder:
         print("EARDROP_AUDIO names no folder of recordings", file=sys.stderr)
         return 2
     known = describe() | versions()
     print(f"{known['system']}, {known['processor']}, Python {known['python']}, {datetime.now(UTC).date()}\n")
-    print("| | seconds | " + " | ".join(f"{name}: AUC | miss | false | lost s | kept" for name in chosen) + " |")
-    print("| --- | ---: |" + " ---: |" * 5 * len(chosen))
-    took, heard_seconds = dict.fromkeys(chosen, 0.0), 0.0
+    print("| | detector | AUC | miss | false | lost s | kept | lost s, ⅓ | kept, ⅓ | × real time |")
+    print("| --- | --- |" + " ---: |" * 8)
     for name, samples, truth in conditions(Path(folder)):
-        heard_seconds += len(samples) / SAMPLE_RATE
-        cells = []
-        for detector in chosen:
-            heard = DETECTORS[detector]
-            began = time.perf_counter()
-            p = heard.probabilities(samples)
-            took[detector] += time.perf_counter() - began
-            kept, lost = in_windows(p, heard), 0.0
-            miss = (p[truth] < heard.on).mean() if truth.any() else np.nan
-            lost = (truth & ~kept).sum() * FRAME / SAMPLE_RATE
-            false = (p[~truth] >= heard.on).mean()
-            cells.append(f"{area(p, truth):.3f} | {miss:.1%} | {false:.1%} | {lost:.1f} | {kept[~truth].mean():.0%}")
-        print(
-            f"| {name} | {len(samples) / SAMPLE_RATE:.0f} | "
-            + " | ".join(cells).replace("nan%", "–").replace("nan", "–")
-            + " |",
-            flush=True,
-        )
-    print("\n" + ", ".join(f"{name} {heard_seconds / seconds:.0f} × real time" for name, seconds in took.items()))
+        if not given.of or name.startswith(tuple(given.of)):
+            for detector in given.only:
+                print(f"| {name} | {detector} | {_row(DETECTORS[detector], samples, truth)} |", flush=True)
     return 0
+
+
+def _row(heard: Heard, samples: Float32, truth: Truth) -> str:
+    began = time.perf_counter()
+    p = heard.probabilities(samples)
+    speed = len(samples) / SAMPLE_RATE / (time.perf_counter() - began)
+    cells = [f"{area(p, truth):.3f}", f"{(p[truth] < heard.on).mean():.1%}" if truth.any() else "–"]
+    cells += [f"{(p[~truth] >= heard.on).mean():.1%}"]
+    for part in (1, 1 / 3):
+        kept = in_windows(p, Heard(heard.probabilities, heard.on * part, heard.off * part))
+        cells += [f"{(truth & ~kept).sum() * FRAME / SAMPLE_RATE:.1f}", f"{kept[~truth].mean():.0%}"]
+    return " | ".join([*cells, f"{speed:.0f}"]).replace("nan", "–")
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ class _Tape:
 
     def cut(self, start: int, stop: int) -> Float32:
         """A copy of some of what is held."""
-        pieces, at = [], self._origin
+        pieces, at = [np.zeros(0, np.float32)], self._origin
         for block in self._blocks:
             pieces.append(block[max(0, start - at) : max(0, stop - at)])
             at += len(block)

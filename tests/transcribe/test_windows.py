@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_what_was_heard_is_in_one_window_or_in_two_at_an_overlap(
         assert all(window.start <= a < b <= window.stop for a, b in window.speech)
         count[window.start : window.stop] += 1
     doubled = np.zeros(len(samples), bool)
-    for window, following in zip(made, made[1:], strict=False):
+    for window, following in pairwise(made):
         assert following.start > window.start
         assert (following.start < window.stop) == (window.seam == "overlap")
         assert window.stop - following.start <= OVERLAP
@@ -99,7 +100,7 @@ def test_silence_longer_than_skip_is_left_out_but_for_a_pad() -> None:
 def test_cuts_lie_in_the_middle_of_the_pauses_that_make_windows_near_the_target() -> None:
     made = cut(told([0, *[5 * SECOND, SECOND] * 12]), target=18.0)
     assert [len(window.speech) for window in made] == [3, 3, 3, 3]
-    for window, following in zip(made, made[1:], strict=False):
+    for window, following in pairwise(made):
         assert window.stop == following.start
         assert abs(window.stop - window.speech[-1][1] - SECOND * FRAME / 2) <= FRAME
 
