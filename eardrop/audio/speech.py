@@ -110,8 +110,8 @@ class SpectralDetector:
     def __init__(self) -> None:
         self._held: Float32 = np.zeros(WINDOW - FRAME // 2, np.float32)  # from a frame and a half before the next group
         self._received = self._given = 0  # samples; frames
-        self._early: list[Float32] | None = []  # groups that wait for the first floor; None afterwards
-        self._minima: deque[Float32] = deque(maxlen=FLOOR_GROUPS)
+        self._early: list[Float64] | None = []  # groups that wait for the first floor; None afterwards
+        self._minima: deque[Float64] = deque(maxlen=FLOOR_GROUPS)
         self._excess: Float64 | None = None  # of the last group that was judged, and of the next
 
     def push(self, samples: Float32) -> Float32:
