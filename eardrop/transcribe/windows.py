@@ -12,6 +12,7 @@ on the detector's word alone: its first `longest` seconds become a window withou
 unless they are digital silence. Noise beside speech that was heard is skipped; docs/windows.md says why.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -109,30 +110,33 @@ def _limits(target: float, longest: float, skip: float) -> _Limits:
 
 
 class _Tape:
-    """The last samples of a recording."""
+    """The last samples of a recording, in the blocks they came in: joining them anew each second would cost most."""
 
     def __init__(self) -> None:
-        self.origin = 0  # of the recording, the first that is held
-        self._held: Float32 = np.zeros(0, np.float32)
-
-    @property
-    def end(self) -> int:
-        return self.origin + len(self._held)
+        self._blocks: deque[Float32] = deque()
+        self._origin = 0  # of the recording, the first that is held
+        self.end = 0
 
     def push(self, samples: Float32) -> None:
-        self._held = np.concatenate([self._held, samples])
+        self._blocks.append(samples)
+        self.end += len(samples)
 
     def forget(self, before: int) -> None:
-        """Let go of what lies before a sample."""
-        before = min(max(before, self.origin), self.end)
-        self._held, self.origin = self._held[before - self.origin :], before
+        """Let go of blocks that lie before a sample."""
+        while self._blocks and self._origin + len(self._blocks[0]) <= before:
+            self._origin += len(self._blocks.popleft())
 
     def cut(self, start: int, stop: int) -> Float32:
-        return self._held[start - self.origin : stop - self.origin].copy()
+        """A copy of some of what is held."""
+        pieces, at = [np.zeros(0, np.float32)], self._origin
+        for block in self._blocks:
+            pieces.append(block[max(0, start - at) : max(0, stop - at)])
+            at += len(block)
+        return np.concatenate(pieces)
 
     def loudness(self, start: int, stop: int) -> Float32:
         """Decibels of each LOUDNESS_FRAME, whatever the offset: (⌈(stop − start) / LOUDNESS_FRAME⌉,)."""
-        samples = self._held[start - self.origin : stop - self.origin]
+        samples = self.cut(start, stop)
         frames = np.pad(samples, (0, -len(samples) % LOUDNESS_FRAME), mode="edge").reshape(-1, LOUDNESS_FRAME)
         return np.asarray(10 * np.log10(frames.var(axis=1) + 10 ** (FAINTEST / 10)), np.float32)
 
