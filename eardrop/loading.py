@@ -40,8 +40,8 @@ def load(
     projector  the projector (mmproj); None finds it beside the text model
     backend    "auto" or a name from `eardrop info`
     threads    that compute; None is one for each physical core this process may use
-    precision  of products with weights that aren't quantised, where many rows are multiplied: "float32", or "bf16",
-               faster and rounded to eight bits, where the backend has it
+    precision  of products with weights that aren't quantised, where many rows are multiplied, and of the encoder's
+               attention: "float32", or "bf16", faster and rounded to eight bits, where the backend has it
     kv         type of the cached keys and values; None is the backend's own
     streams    texts that are decoded at once
     progress   told the share of the tensors that are loaded, 0 to 1

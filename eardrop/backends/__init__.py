@@ -50,7 +50,7 @@ BACKENDS: dict[str, BackendChoice] = {
     "numpy": BackendChoice(_numpy, "NumPy, one operation at a time: the reference", lambda: None),
 }
 
-PRECISIONS = ("float32", "bf16")  # of products with F32, F16 and BF16 weights, where many rows are multiplied
+PRECISIONS = ("float32", "bf16")  # of many rows, with F32, F16 and BF16 weights or each other
 OPERATIONS = 2  # the level of EARDROP_DEBUG that times operations
 LEDGER = Ledger()  # where it is entered
 

@@ -14,9 +14,9 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from eardrop.ops import OPS, Arithmetic, Op, outputs
+from eardrop.ops import OPS, Op, outputs
 from eardrop.ops.backend import Backend
-from eardrop.ops.check import difference, meant, on_host
+from eardrop.ops.check import arithmetic_of, difference, meant, on_host
 
 Around: TypeAlias = Callable[[Op, Callable[..., Any], dict[str, Any]], Any]
 
@@ -57,7 +57,7 @@ def checked(inner: Backend) -> Backend:
         expected = meant(op, before)
         changed = (arguments[name] for name in op.changes if arguments.get(name) is not None)
         got = [inner.download(value) for value in (*outputs(result), *changed)]
-        tolerance = op.tolerance[_arithmetic(inner, arguments)]
+        tolerance = op.tolerance[arithmetic_of(inner, op, arguments)]
         for place, (mine, theirs) in enumerate(zip(got, expected, strict=True)):
             wrong = difference(mine, theirs, tolerance)
             if wrong:
@@ -67,11 +67,6 @@ def checked(inner: Backend) -> Backend:
         return result
 
     return observed(inner, around)
-
-
-def _arithmetic(inner: Backend, arguments: Mapping[str, Any]) -> Arithmetic:
-    format_ = getattr(arguments.get("w"), "format", None)
-    return inner.arithmetic(format_) if format_ is not None else Arithmetic.FLOAT32
 
 
 def _saved(op: Op, arguments: Mapping[str, Any]) -> Path:

@@ -4,7 +4,8 @@ Shapes: T mel frames, R = ⌈T / 8⌉ rows of a clip, N rows of all clips togeth
 Several clips are encoded at once as packed rows; each comes out as it would alone.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -24,6 +25,8 @@ from eardrop.model.weights import (
 from eardrop.ops import Activation, Array, Float32, Int32, halved, ragged, tap
 from eardrop.ops.backend import Backend
 
+FRAMES = 8  # of mel, that become a row
+PIECE = 3072  # frames of a clip that are subsampled at once: all of a window of thirty seconds
 EPSILON = 1e-5  # of every norm; the file states it and no reader believes anything else
 
 
@@ -44,14 +47,42 @@ def encode(w: Encoder, mels: Sequence[Float32], ops: Backend, *, half_input: boo
 
 
 def subsample(w: Subsampler, mel: Float32, offsets: Int32, ops: Backend, half_input: bool) -> tuple[Array, Int32]:
-    """Packed mel frames (N, M, 1) → (N', D), time ÷ 8, and the new offsets."""
+    """Packed mel frames (N, M, 1) → (N', D), time ÷ 8, and the new offsets.
+
+    Long clips go in pieces: between the convolutions a frame of 128 mel takes 40 kB, ten times what it takes later.
+    """
+    if len(mel) <= PIECE:
+        x = _subsample(w, ops.upload(mel), offsets, ops, half_input)
+    else:
+        pieces = [piece for begin, end in itertools.pairwise(offsets.tolist()) for piece in _pieces(begin, end)]
+        rows = [
+            _subsample(w, ops.upload(mel[start:end]), ragged(end - start), ops, half_input)[early:]
+            for start, end, early in pieces
+        ]
+        x = ops.upload(np.concatenate([ops.download(part) for part in rows]))
+    return tap("conformer.pre_encode", x), halved(halved(halved(offsets)))
+
+
+def _pieces(begin: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """A clip's frames in pieces of about the same size: the first, the one behind the last, rows to leave out.
+
+    A row sees frames of the one before it: a piece within a clip begins a row early, and leaves that row out.
+    """
+    count = -(-(end - begin) // PIECE)
+    bounds = [begin + (end - begin) * i // (FRAMES * count) * FRAMES for i in range(count)]
+    for first, behind in itertools.pairwise((*bounds, end)):
+        early = int(first > begin)
+        yield first - FRAMES * early, behind, early
+
+
+def _subsample(w: Subsampler, mel: Array, offsets: Int32, ops: Backend, half_input: bool) -> Array:
     first = w.first_half if half_input else w.first
-    x = ops.conv2d(ops.upload(mel), offsets, first.weight, first.bias, "relu")
+    x = ops.conv2d(mel, offsets, first.weight, first.bias, "relu")
     for kernel, pointwise in ((w.second, w.second_pointwise), (w.third, w.third_pointwise)):
         offsets = halved(offsets)
         x = ops.conv2d(x, offsets, kernel.weight, kernel.bias)
         x = linear(pointwise, x.reshape(-1, x.shape[2]), ops, "relu").reshape(*x.shape)
-    return tap("conformer.pre_encode", linear(w.out, ops.flatten(x), ops)), halved(offsets)
+    return linear(w.out, ops.flatten(x), ops)
 
 
 def conformer_layer(w: ConformerLayer, x: Array, positions: Array, offsets: Int32, ops: Backend, name: str) -> Array:

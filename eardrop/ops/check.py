@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from eardrop.gguf import GgufTensor
+from eardrop.gguf import F32, GgufTensor
 from eardrop.ops.backend import Backend
 from eardrop.ops.record import Arithmetic, Case, Op, Tolerance, outputs
 
@@ -38,12 +38,12 @@ def on_host(backend: Backend, op: Op, arguments: Mapping[str, Any]) -> dict[str,
     }
 
 
-def arithmetic_of(backend: Backend, case: Case) -> Arithmetic:
-    """The arithmetic of a case: its weight's, or its cache's, else float32."""
-    for value in case.arguments.values():
-        if isinstance(value, GgufTensor):
-            return backend.arithmetic(value.format)
-    return Arithmetic.FLOAT32
+def arithmetic_of(backend: Backend, op: Op, arguments: Mapping[str, Any]) -> Arithmetic:
+    """How the products of a call are taken: its weight's say, or the backend's for many rows, else in float32."""
+    format_ = getattr(arguments.get("w"), "format", None)
+    if format_ is not None:
+        return backend.arithmetic(format_)
+    return backend.arithmetic(F32) if op.many_rows else Arithmetic.FLOAT32
 
 
 def difference(got: Any, expected: Any, tolerance: Tolerance) -> str | None:

@@ -75,6 +75,7 @@ class Op:
     cost: Callable[..., Cost]  # of the reference's arguments
     changes: tuple[str, ...] = ()  # arguments that the call writes to
     host: tuple[str, ...] = field(default=("offsets",))  # arguments that stay NumPy arrays
+    many_rows: bool = False  # it multiplies many rows without a weight: a backend does that as with F32 weights
 
     @cached_property
     def signature(self) -> inspect.Signature:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from eardrop.ops.record import SUMMED, Arithmetic, Case, Cost, Float32, Int32, Op, normal, ragged, spans
+from eardrop.ops.record import SUMMED, Arithmetic, Case, Cost, Float32, Int32, Op, Tolerance, normal, ragged, spans
 
 
 def softmax(scores: Float32) -> Float32:
@@ -65,4 +65,11 @@ def cost(q: Float32, k: Float32, v: Float32, p: Float32, bias_u: Float32, bias_v
     return Cost(6.0 * pairs * q.shape[1] * q.shape[2], 4.0 * (4 * q.size + p.size))
 
 
-REL_ATTENTION = Op("rel_attention", reference, cases, dict.fromkeys(Arithmetic, SUMMED), cost)
+# Operands rounded to 8 bits, 2⁻⁹ rms each, put a score of deviation 2 off by √2 · 2⁻⁸, two keys that share a row by at
+# most 2⁻⁸ of the largest value; that value's and its weight's own rounding adds √2 · 2⁻⁹: 2⁻⁷·⁴ rms at the worst.
+_tolerance = {
+    **dict.fromkeys(Arithmetic, SUMMED),
+    Arithmetic.FLOAT16: Tolerance(2.0**-9, "all operands rounded to 11 bits: an eighth of what 8 bits give"),
+    Arithmetic.BFLOAT16: Tolerance(2.0**-6, "all operands rounded to 8 bits: nearly three sigma"),
+}
+REL_ATTENTION = Op("rel_attention", reference, cases, _tolerance, cost, many_rows=True)

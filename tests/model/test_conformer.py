@@ -7,9 +7,9 @@ from eardrop.audio import log_mel
 from eardrop.backends import BACKENDS
 from eardrop.engine import Model
 from eardrop.loading import load_model
-from eardrop.model.conformer import encode, norm, relative_positions
+from eardrop.model.conformer import encode, norm, relative_positions, subsample
 from eardrop.model.weights import Norm
-from eardrop.ops import listening
+from eardrop.ops import listening, ragged
 from tests.pairs import pair, record
 
 
@@ -39,6 +39,20 @@ def test_rows_are_an_eighth_of_the_mel_frames_rounded_up(model: Model, samples: 
     found, offsets = encoded(model, log_mel(noise))
     assert found.shape == (rows, model.decoder.shape.width)
     assert offsets.tolist() == [0, rows]
+
+
+@pytest.mark.parametrize("frames", [257, 511, 641])
+def test_a_clip_subsampled_in_pieces_has_the_rows_of_the_whole(
+    model: Model, frames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = [np.random.default_rng(n).standard_normal((n, 128, 1), dtype=np.float32) for n in (70, frames)]
+    offsets, mel = ragged(*map(len, clips)), np.concatenate(clips)
+    monkeypatch.setattr("eardrop.model.conformer.PIECE", 256)
+    in_pieces, rows = subsample(model.encoder.subsampler, mel, offsets, model.backend, False)
+    monkeypatch.setattr("eardrop.model.conformer.PIECE", len(mel))
+    whole, _ = subsample(model.encoder.subsampler, mel, offsets, model.backend, False)
+    assert rows.tolist() == [0, 9, 9 + -(-frames // 8)]
+    np.testing.assert_allclose(in_pieces, whole, atol=1e-5 * np.abs(whole).max())
 
 
 def test_half_input_rounds_and_nothing_else(model: Model) -> None:

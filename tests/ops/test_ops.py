@@ -32,7 +32,7 @@ def test_backend_gives_what_the_reference_means(backend: Backend, op: Op, case: 
     changed = (arguments[name] for name in op.changes if arguments.get(name) is not None)
     got = [backend.download(value) for value in (*outputs(result), *changed)]
     expected = meant(op, placed(REFERENCE, op, case))
-    tolerance = op.tolerance[arithmetic_of(backend, case)]
+    tolerance = op.tolerance[arithmetic_of(backend, op, case.arguments)]
     assert len(got) == len(expected)
     for mine, theirs in zip(got, expected, strict=True):
         assert difference(mine, theirs, tolerance) is None

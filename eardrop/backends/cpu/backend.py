@@ -23,6 +23,7 @@ from eardrop.backends.cpu import (
     rel_attention,
     rope,
     short_conv,
+    turned,
 )
 from eardrop.backends.cpu.compiler import Compiler
 from eardrop.backends.cpu.flow import Kernel
@@ -110,10 +111,10 @@ class CpuBackend(NumpyBackend):
         self._compiler = Compiler(self.target)
         self.threads = threads or usable_cores()
         self._team = Team(self._compiler, self.threads)
-        in_bf16 = precision == "bf16"
-        if in_bf16 and not self.target.has("dot_bf16"):
+        self._in_bf16 = precision == "bf16"
+        if self._in_bf16 and not self.target.has("dot_bf16"):
             raise OptionError(f"precision bf16 needs AVX-512 with BF16, {self.target.name} has none: leave it out")
-        self._own = _Own(partial(Products, self._run, self.target, self.threads, in_bf16))
+        self._own = _Own(partial(Products, self._run, self.target, self.threads, self._in_bf16))
         for name in self.lacking:
             setattr(self, name, self._falling_back(OPS[name].reference))
 
@@ -126,7 +127,7 @@ class CpuBackend(NumpyBackend):
         """Blocks are multiplied in bytes, plain numbers in float32 or as was asked for."""
         if format_.name in UNPACKINGS:
             return Arithmetic.INT8
-        return Arithmetic.BFLOAT16 if self._own.products.in_bf16 else Arithmetic.FLOAT32
+        return Arithmetic.BFLOAT16 if self._in_bf16 else Arithmetic.FLOAT32
 
     def weight(self, tensor: GgufTensor) -> Any:
         """The tensor itself, where a kernel reads its format and width; else its values."""
@@ -186,7 +187,8 @@ class CpuBackend(NumpyBackend):
     ) -> Floats:
         """Every row over all rows of its clip, by content and by distance."""
         q, k, v, p = (self._contiguous(part) for part in (q, k, v, p))
-        return rel_attention.rel_attention(self._run, q, k, v, p, bias_u, bias_v, offsets)
+        turning = turned.IN_BF16 if self._in_bf16 else turned.IN_FLOAT32
+        return rel_attention.rel_attention(self._run, turning, q, k, v, p, bias_u, bias_v, offsets)
 
     def short_conv(
         self,

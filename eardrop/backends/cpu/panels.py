@@ -30,12 +30,12 @@ from eardrop.backends.cpu.maths import (
     smaller,
     widened,
 )
-from eardrop.backends.cpu.operations import dot_bf16, prefetch, shuffle
+from eardrop.backends.cpu.operations import dot_bf16, prefetch, select, shuffle
 from eardrop.backends.cpu.quantise import Layout, quantise
 from eardrop.backends.cpu.target import Target
 from eardrop.backends.cpu.types import BF16, F32, I8, I32, I64, PTR, U8, Type
 from eardrop.backends.cpu.unpack import QUAD, Unpacking, scatter
-from eardrop.backends.cpu.vector import Value, machine, zero
+from eardrop.backends.cpu.vector import Value, const, machine, zero
 
 LANES = 16
 LINE = 64  # bytes: sixteen float32, or four bytes of sixteen rows
@@ -146,18 +146,21 @@ def _product(name: str, make: Callable[[Blocking], Panel], *, whole: bool) -> Ke
             count, end = smaller(p.group, panels - low), smaller(start + COLUMNS, p.n)
             for number in loop(0, count):
                 _fill(tiles + number * block.tile, p.bias + (low + number) * (4 * block.rows), end - start, block)
-            for stretch in loop(0, p.k // panel.stretch):
+            last = p.k // panel.stretch - 1
+            for stretch in loop(0, last + 1):
+                next_group = p.group * block.rows * p.stride - stretch * panel.w_bytes  # most often the next item
+                ahead = select(stretch < last, const(I64, panel.w_bytes), next_group)
                 for number in loop(0, count):
                     w = p.w + (low + number) * block.rows * p.stride + stretch * panel.w_bytes
-                    _fetch(w + panel.w_bytes, p.stride, block.rows, panel.w_bytes)
+                    _fetch(w + ahead, p.stride, block.rows, panel.w_bytes)
                     for line in range(block.lines):
                         panel.unpack(w + p.stride * (LANES * line), p.stride, line)
                     for first in loop(start, end, block.columns):
                         x = p.x + (stretch * p.rows + first) * panel.x_bytes
-                        panel.multiply(x, tiles + (number * block.tile + (first - start) * (block.lines * LINE)))
-            for place, name in enumerate(BEHIND):
-                for _ in when(p.activation == place):
-                    _write_out(p, tiles, block, low, count, start, end, ACTIVATIONS[name] if name else _as_it_is)
+                        tile = tiles + (number * block.tile + (first - start) * (block.lines * LINE))
+                        panel.multiply(x, tile)
+                        for _ in when(stretch == last):
+                            _write_out(p, tile, block, low + number, first, smaller(first + block.columns, end))
 
     return product
 
@@ -166,17 +169,16 @@ def _as_it_is(x: Value) -> Value:
     return x
 
 
-def _write_out(
-    p: Any, tiles: Value, block: Blocking, low: Value, count: Value, start: Value, end: Value,
-    function: Callable[[Value], Value],
-) -> None:  # fmt: skip
-    """The tiles of `count` panels from `low` on, rows start … end of x, into y, through a function."""
-    for column in loop(start, end):
-        for number in loop(0, count):
-            sums = tiles + (number * block.tile + (column - start) * (block.lines * LINE))
-            y = p.y + (column * p.m + (low + number) * block.rows) * 4
-            for line in range(block.lines):
-                y.store(function(sums.load(F32 * LANES, line * LINE, align=LINE)), line * LINE)
+def _write_out(p: Any, sums: Value, block: Blocking, number: Value, start: Value, end: Value) -> None:
+    """The sums of a panel, rows start … end of x, into y, through the function that stands behind."""
+    for place, name in enumerate(BEHIND):
+        function = ACTIVATIONS[name] if name else _as_it_is
+        for _ in when(p.activation == place):
+            for column in loop(start, end):
+                y = p.y + (column * p.m + number * block.rows) * 4
+                for line in range(block.lines):
+                    at = (column - start) * (block.lines * LINE) + line * LINE
+                    y.store(function(sums.load(F32 * LANES, at, align=LINE)), line * LINE)
 
 
 def _fetch(w: Value, stride: Value, rows: int, nbytes: int) -> None:

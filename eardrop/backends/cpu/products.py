@@ -1,8 +1,10 @@
 """One product x · wᵀ + bias, cut into kernels: a few rows exactly, many panel by panel.
 
-What is made of x for one weight is kept for the next: several weights in a row are multiplied with the same x.
+What is made of x for one weight is kept for the next, as long as x lives: several weights in a row are multiplied with
+the same x, and the encoder's positions with one weight in each layer.
 """
 
+import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,12 +69,11 @@ class Products:
     target: Target
     threads: int
     in_bf16: bool = False
-    _x: Floats | None = None
-    _made: dict[str, Any] = field(default_factory=dict)  # of x, by the kernel that made it
+    _made: dict[int, "_Made"] = field(default_factory=dict)  # by the identity of x
 
     def forget(self) -> None:
-        """x may have changed."""
-        self._x, self._made = None, {}
+        """Any x may have changed."""
+        self._made = {}
 
     def linear(self, x: Floats, w: Matrix, bias: Floats | None, activation: str | None) -> Floats:
         """f(x · wᵀ + bias); up to MOST_EXACT_ROWS rows have the bits they would have alone."""
@@ -102,12 +103,22 @@ class Products:
 
     def made(self, kernel: Kernel, x: Floats, rows: int, pieces: int, nbytes: int) -> Any:
         """x in pieces of so many bytes, with room for so many rows."""
-        if self._x is not x:
-            self._x, self._made = x, {}
-        if kernel.name not in self._made:
-            self._made[kernel.name] = empty((pieces * rows * nbytes,), np.uint8)
-            self.run(kernel, [x, self._made[kernel.name], rows, pieces], len(x) * pieces, 16)
-        return self._made[kernel.name]
+        known = self._made.get(id(x))
+        if known is None or known.x() is not x:
+            self._made = {number: made for number, made in self._made.items() if made.x() is not None}
+            known = self._made[id(x)] = _Made(weakref.ref(x))
+        if kernel.name not in known.by_kernel:
+            known.by_kernel[kernel.name] = empty((pieces * rows * nbytes,), np.uint8)
+            self.run(kernel, [x, known.by_kernel[kernel.name], rows, pieces], len(x) * pieces, 16)
+        return known.by_kernel[kernel.name]
+
+
+@dataclass
+class _Made:
+    """What was made of x by each kernel, as long as x lives."""
+
+    x: "weakref.ref[Floats]"
+    by_kernel: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from eardrop.backends import PRECISIONS
 from eardrop.backends.cpu.backend import CpuBackend
 from eardrop.backends.cpu.target import runnable
 from eardrop.backends.cpu.unpack import UNPACKINGS
 from eardrop.backends.numpy import NumpyBackend
-from eardrop.ops import OPS, Arithmetic, Op, outputs, ragged
-from eardrop.ops.check import difference, meant, placed
+from eardrop.ops import OPS, Op, outputs, ragged
+from eardrop.ops.check import arithmetic_of, difference, meant, placed
 from eardrop.ops.linear import random_weight
 from tests.backends.cpu.poison import poison_results
 
@@ -21,11 +22,16 @@ SIZES = (1, 2, 15, 17, 63, 129, 1000)
 SEED = 8
 
 
-@pytest.fixture(scope="module", params=runnable(), ids=lambda row: row.name)
+# every processor of this machine, and those again whose products can be asked for in bfloat16
+WAYS = [(row, precision) for row in runnable() for precision in PRECISIONS[: 1 + row.has("dot_bf16")]]
+
+
+@pytest.fixture(scope="module", params=WAYS, ids=lambda way: f"{way[0].name} {way[1]}")
 def backend(request: pytest.FixtureRequest) -> Iterator[CpuBackend]:
+    row, precision = request.param
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EARDROP_CPU", request.param.name)
-        yield CpuBackend(threads=2)
+        patch.setenv("EARDROP_CPU", row.name)
+        yield CpuBackend(threads=2, precision=precision)
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -53,7 +59,8 @@ def test_every_processor_gives_what_the_reference_means(backend: CpuBackend, op:
         expected = meant(op, placed(NumpyBackend(), op, case))
         got = results(backend, op, placed(backend, op, case))
         for mine, theirs in zip(got, expected, strict=True):
-            assert difference(mine, theirs, op.tolerance[Arithmetic.FLOAT32]) is None, case.label
+            tolerance = op.tolerance[arithmetic_of(backend, op, case.arguments)]
+            assert difference(mine, theirs, tolerance) is None, case.label
 
 
 @pytest.mark.parametrize("op", MINE, ids=lambda op: op.name)

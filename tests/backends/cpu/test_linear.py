@@ -42,7 +42,7 @@ def test_every_processor_gives_what_the_reference_means(backend: CpuBackend) -> 
     for case in LINEAR.cases(np.random.default_rng(3)):
         (expected,) = meant(LINEAR, placed(NumpyBackend(), LINEAR, case))
         got = backend.linear(**placed(backend, LINEAR, case))
-        tolerance = LINEAR.tolerance[arithmetic_of(backend, case)]
+        tolerance = LINEAR.tolerance[arithmetic_of(backend, LINEAR, case.arguments)]
         assert difference(got, expected, tolerance) is None, case.label
 
 
