@@ -52,7 +52,7 @@ def test_several_formats_follow_each_other(words, model, clip, capsys):
 
 def test_an_unknown_format_is_told_with_those_there_are(capsys):
     assert main(["transcribe", "-m", "x", "talk.wav", "-f", "txt,docx"]) == 2
-    assert "no format is called 'docx': there are txt, json" in capsys.readouterr().err
+    assert "no format is called 'docx': there are txt, srt, vtt, tsv, json, html" in capsys.readouterr().err
 
 
 def test_standard_input_is_a_recording(model, clip, capsys, monkeypatch):
