@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from eardrop.gguf import open_gguf
     from eardrop.loading import load
     from eardrop.transcribe import Options, Recognizer
-    from eardrop.transcript import Result, Segment, Word
+    from eardrop.transcript import Lines, Result, Segment, Word
 
 # Where each public name lives. They are imported when they are first used: `eardrop --version` needs none.
 _HOMES = {
@@ -54,7 +54,7 @@ _HOMES = {
     "open_gguf": "eardrop.gguf",
     "load": "eardrop.loading",
     **dict.fromkeys(("Options", "Recognizer"), "eardrop.transcribe"),
-    **dict.fromkeys(("Result", "Segment", "Word"), "eardrop.transcript"),
+    **dict.fromkeys(("Lines", "Result", "Segment", "Word"), "eardrop.transcript"),
 }
 
 __all__ = [
@@ -68,6 +68,7 @@ __all__ = [
     "EngineClosed",
     "FetchError",
     "Incomplete",
+    "Lines",
     "MelConfig",
     "MissingExtra",
     "ModelFileError",

@@ -76,7 +76,7 @@ def _media(recording: Recording | None, heard: Heard | None) -> tuple[str, str]:
     if heard and heard.opus:
         return f"data:audio/webm;base64,{base64.b64encode(heard.opus).decode()}", "data:"
     if recording and recording.link:
-        return escape(recording.link), "'self' file:"  # a page opened from a disk has no self
+        return _shown(recording.link), "'self' file:"  # a page opened from a disk has no self
     return "", "'none'"
 
 

@@ -46,7 +46,7 @@ def test_coverage_is_the_share_of_speech_whose_text_is_sound() -> None:
 
 def test_txt_is_one_stripped_segment_a_line(tmp_path: Path) -> None:
     RESULT.write(tmp_path / "a.txt")
-    assert (tmp_path / "a.txt").read_bytes() == "Hello there.\n\nGrüße \U0001f600\n".encode()
+    assert (tmp_path / "a.txt").read_bytes() == "[left]: Hello there.\n\nGrüße \U0001f600\n".encode()
 
 
 def test_json_has_whispers_keys_on_one_ascii_line(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_what_we_did_not_write_is_refused_in_one_line(tmp_path: Path, text: str)
 
 
 def test_an_unknown_suffix_lists_the_formats(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="txt, json"):
+    with pytest.raises(OptionError, match="txt, srt, vtt, tsv, json, html"):
         RESULT.write(tmp_path / "a.docx")
     RESULT.write(tmp_path / "a.docx", form="txt")
     assert (tmp_path / "a.docx").exists()
@@ -106,7 +106,7 @@ def test_a_file_has_the_rights_that_any_new_one_has(tmp_path: Path, mask: int) -
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.txt").write_text("old")
-    monkeypatch.setattr(FORMATS["txt"], "write", lambda result: "\ud800")
+    monkeypatch.setattr(FORMATS["txt"], "write", lambda result, **_: "\ud800")
     with pytest.raises(UnicodeEncodeError):
         RESULT.write(tmp_path / "a.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
