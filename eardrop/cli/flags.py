@@ -65,7 +65,9 @@ class Parser(argparse.ArgumentParser):
             if word == "--":
                 return spelt + list(words[index:])
             word = self._hyphened(word)
-            if spelt and self._wants_value(spelt[-1]) and word not in self._option_string_actions:
+            if spelt and word in ("True", "False") and self._is_switch(spelt[-1]):  # as whisper has it
+                spelt[-1] = spelt[-1] if word == "True" else f"--no-{spelt[-1].removeprefix('--')}"
+            elif spelt and self._wants_value(spelt[-1]) and word not in self._option_string_actions:
                 spelt[-1] += f"={words[index]}"
             else:
                 spelt.append(word)
@@ -75,6 +77,9 @@ class Parser(argparse.ArgumentParser):
         name, equals, value = word.partition("=")
         known = name.replace("_", "-")
         return known + equals + value if known.startswith("--") and known in self._option_string_actions else word
+
+    def _is_switch(self, word: str) -> bool:
+        return isinstance(self._option_string_actions.get(word), argparse.BooleanOptionalAction)
 
     def _wants_value(self, word: str) -> bool:
         action = self._option_string_actions.get(word)

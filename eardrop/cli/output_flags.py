@@ -3,9 +3,8 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from eardrop.cli.flags import add_options, given
+from eardrop.cli.flags import Group, add_options, given
 from eardrop.errors import OptionError
 from eardrop.printable import printable
 from eardrop.transcript import FORMATS, Lines, Output, output_paths
@@ -22,9 +21,9 @@ WHISPER_CPP = {
 }
 
 
-def add_output(parser: argparse.ArgumentParser) -> None:
-    """Formats, folder, names, and the lines of subtitles."""
-    group: Any = parser.add_argument_group("output")
+def add_output(parser: argparse.ArgumentParser) -> Group:
+    """Formats, folder, names, and the lines of subtitles; the group they are in."""
+    group = parser.add_argument_group("output")
     group.add_argument(
         "-f", "--output-format", dest="formats", type=_formats, action="extend", metavar="FORMAT",
         help=f"{', '.join(FORMATS)}, or {ALL}; several with commas, or repeated (default: txt)",
@@ -40,6 +39,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
         group.add_argument(*names, dest="formats", action="append_const", const=form, help=argparse.SUPPRESS)
     group.add_argument("-ml", "--max-len", type=int, metavar="N", help=argparse.SUPPRESS)
     group.add_argument("-sow", "--split-on-word", action="store_true", help=argparse.SUPPRESS)  # never within one
+    return group
 
 
 def chosen_formats(wishes: argparse.Namespace) -> list[str]:
@@ -68,6 +68,13 @@ def chosen_paths(
     if folder is None and template is None:
         return {}
     return output_paths(sources, formats, folder=folder or Path(), template=template or TEMPLATE, kept=kept)
+
+
+def folder_of(wishes: argparse.Namespace) -> Path:
+    """Where the files are that were asked for."""
+    if wishes.output_file is not None:
+        return Path(wishes.output_file.parent)
+    return Path(wishes.output_dir or "")
 
 
 def _formats(listed: str) -> list[str]:

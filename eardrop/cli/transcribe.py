@@ -2,21 +2,21 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from eardrop.audio import recordings_in
 from eardrop.cli.flags import Parser, add_model, add_options, computed, find_model, given
+from eardrop.cli.output_flags import add_output, chosen_formats, chosen_lines, chosen_paths, folder_of
 from eardrop.cli.terminal import ERRORS, NOTES, Voice, bar
 from eardrop.cli.transcripts import STDIN, Folder, Printed, Target
 from eardrop.cli.watch import WATCHES, watch
+from eardrop.cli.whisper_flags import add_whisper, translated
 from eardrop.cli.work import Work
 from eardrop.errors import Incomplete, OptionError
 from eardrop.loading import load
 from eardrop.printable import printable
 from eardrop.transcribe import Options, job_of, language_of
-from eardrop.transcript import FIELDS, FORMATS, TEMPLATE, Lines
-
-ALL = "all"  # formats
 
 EXAMPLES = """\
   eardrop transcribe talk.mp3                             text on the terminal, as it comes
@@ -31,7 +31,7 @@ EXAMPLES = """\
 
 def main(words: Sequence[str]) -> int:
     """Transcribe each recording; one that fails is told, and its exit code is ours when the others are done."""
-    wishes = _parser().parse(words)
+    wishes = translated(_parser().parse(words))
     voice = Voice(ERRORS if wishes.quiet else NOTES)
     files = _recordings(wishes.files)
     options = given(wishes, Options)
@@ -55,20 +55,10 @@ def _parser() -> Parser:
     parser.add_argument("files", nargs="*", metavar="RECORDING", help="files, folders of them, - for standard input")
     add_model(parser.add_argument_group("model"))
     add_options(parser.add_argument_group("transcription"), Options)
-    output = parser.add_argument_group("output")
-    output.add_argument(
-        "-f", "--output-format", dest="formats", type=_formats, action="extend", metavar="FORMAT",
-        help=f"{', '.join(FORMATS)}, all; several with commas, or repeated (default: txt)",
-    )  # fmt: skip
-    output.add_argument("-o", "--output-dir", type=Path, metavar="DIR", help="write files there (default: print)")
-    output.add_argument(
-        "--output-template", metavar="NAME", default=TEMPLATE,
-        help=f"of files below DIR, with {', '.join(f'{{{name}}}' for name in FIELDS)} (default: {TEMPLATE})",
-    )  # fmt: skip
+    output = add_output(parser)
     output.add_argument(
         "--resume", action="store_true", help="with -o: what is done there is not done again, and a journal is kept"
     )
-    add_options(output, Lines)
     output.add_argument(
         "--progress", choices=WATCHES, default="auto",
         help="how far it is, on standard error: bars or lines, json for programs, off (default: auto)",
@@ -77,25 +67,18 @@ def _parser() -> Parser:
         "--strict", action="store_true", help=f"exit with {Incomplete.exit_code} if a text may be wrong or incomplete"
     )
     output.add_argument("-q", "--quiet", action="store_true", help="errors and text, nothing else")
+    add_whisper(parser)
     return parser
-
-
-def _formats(listed: str) -> list[str]:
-    names = [name.strip() for name in listed.split(",")]
-    for name in names:
-        if name not in FORMATS and name != ALL:
-            raise argparse.ArgumentTypeError(f"no format is called {name!r}: there are {', '.join(FORMATS)}, {ALL}")
-    return [form for name in names for form in (FORMATS if name == ALL else [name])]
 
 
 def _target(wishes: argparse.Namespace, files: Sequence[str]) -> Target:
     """Where the transcripts go."""
-    formats, lines = list(dict.fromkeys(wishes.formats or ["txt"])), Lines(**given(wishes, Lines))
-    track = getattr(wishes, "track", None)
-    if wishes.output_dir is not None:
-        return Folder(formats, lines, track, wishes.output_dir, files, wishes.output_template, keeps=wishes.resume)
-    if wishes.resume or wishes.output_template != TEMPLATE:
-        raise OptionError("--resume and --output-template are about files: say where with --output-dir")
+    formats, lines, track = chosen_formats(wishes), chosen_lines(wishes), getattr(wishes, "track", None)
+    named = partial(chosen_paths, wishes, files)
+    if outputs := named():
+        return Folder(formats, lines, track, folder_of(wishes), named, outputs, keeps=wishes.resume)
+    if wishes.resume:
+        raise OptionError("--resume is about files: say where with --output-dir")
     return Printed(formats, lines, track)
 
 

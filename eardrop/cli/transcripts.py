@@ -1,7 +1,7 @@
 """Where transcripts go: printed, or into a folder with a journal of what is done."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from eardrop.cli.terminal import Screen
 from eardrop.errors import OptionError
 from eardrop.printable import printable
 from eardrop.transcribe import Journal
-from eardrop.transcript import FORMATS, Lines, Output, Recording, Result, output_paths
+from eardrop.transcript import FORMATS, Lines, Output, Recording, Result
 
 STDIN = "-"
 
@@ -76,26 +76,26 @@ class Printed:
 
 @dataclass
 class Folder:
-    """Files below a folder, their names decided before anything is written.
+    """Files, their names decided before anything is written.
 
-    keeps  the journal stays when all is done, so that recordings can be added later
+    folder   where the journal is
+    named    the names, those that were decided before staying
+    outputs  the names as they are if none was
+    keeps    the journal stays when all is done, so that recordings can be added later
     """
 
     formats: Sequence[str]
     lines: Lines
     track: int | None
     folder: Path
-    files: Sequence[str]
-    template: str
+    named: Callable[..., dict[str, Output]]
+    outputs: dict[str, Output]
     keeps: bool
     live: bool = False
     goes_on: str = "the same command with --resume goes on"
 
     def __post_init__(self) -> None:
-        self._outputs, self._left = self._named({}), set(self.files)
-
-    def _named(self, kept: Mapping[str, Output]) -> Mapping[str, Output]:
-        return output_paths(self.files, self.formats, folder=self.folder, template=self.template, kept=kept)
+        self._left = set(self.outputs)
 
     @contextmanager
     def opened(self, job: str) -> Iterator[None]:
@@ -106,8 +106,8 @@ class Folder:
             raise OptionError(f"{where} can't be made: {error.strerror}; choose another folder") from None
         with Journal(self.folder, job) as self._journal:
             if self.keeps:
-                self._outputs = self._named(self._journal.outputs())
-                self._journal.keep_outputs(self._outputs)
+                self.outputs = self.named(kept=self._journal.outputs())
+                self._journal.keep_outputs(self.outputs)
             yield
             if not self._left and not self.keeps:
                 self._journal.remove()
@@ -118,7 +118,7 @@ class Folder:
     def take(self, file: str, result: Result) -> None:
         if file != STDIN:
             self._journal.keep(Path(file), result)
-        for form, path in self._outputs[file].paths.items():
+        for form, path in self.outputs[file].paths.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             result.write(path, form=form, lines=self.lines, audio=None if file == STDIN else file, track=self.track)
         self._left.discard(file)

@@ -30,6 +30,10 @@ from eardrop.transcript import Result, Segment, Word
 
 ATTEMPTS = 2  # how often a stretch is halved before what is wrong with its text is told
 
+MOST_SECONDS_OF_WORDS = (
+    60.0  # of a window: where the decoder looked grows with its square, 140 MB at this of a real one
+)
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -205,6 +209,8 @@ class Transcription:
         longest = self.options.window or longest
         if longest > model.architecture.most_seconds:
             raise OptionError(f"a window of {longest:g} s is too long: it holds {model.architecture.most_seconds:g} s")
+        if self.options.words and longest > MOST_SECONDS_OF_WORDS:
+            raise OptionError(f"words need windows of at most {MOST_SECONDS_OF_WORDS:g} s, found {longest:g}")
         return min(target, longest), longest
 
     def _ask(self, window: Window) -> Handle:

@@ -132,7 +132,7 @@ def test_an_error_without_the_name_gets_it(model, clip, monkeypatch, capsys):
         (["-m", "none.gguf", "talk.wav", "--max_tokens=0"], 2, "--max_tokens is 0, expected at least 1"),
         (["-m", "none.gguf", "talk.wav", "--max-tokens", "x"], 2, "--max-tokens: expected a whole number, found 'x'"),
         (["-m", "none.gguf", "talk.wav", "--mmproj", ""], 2, "--mmproj is empty"),
-        (["-m", "x.gguf", "talk.wav", "--translate"], 2, "no option is called '--translate'"),
+        (["-m", "x.gguf", "talk.wav", "--translete"], 2, "no option is called '--translete', did you mean --translate"),
     ],
 )
 def test_what_can_not_work_is_told_with_its_exit_code(words, code, message, capsys):
