@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from eardrop.gguf import open_gguf
     from eardrop.loading import load
-    from eardrop.transcribe import Options, Recognizer
+    from eardrop.transcribe import Options, Recognizer, Score
     from eardrop.transcript import Result, Segment, Word
 
 # Where each public name lives. They are imported when they are first used: `eardrop --version` needs none.
@@ -51,7 +51,7 @@ _HOMES = {
     ),
     "open_gguf": "eardrop.gguf",
     "load": "eardrop.loading",
-    **dict.fromkeys(("Options", "Recognizer"), "eardrop.transcribe"),
+    **dict.fromkeys(("Options", "Recognizer", "Score"), "eardrop.transcribe"),
     **dict.fromkeys(("Result", "Segment", "Word"), "eardrop.transcript"),
 }
 
@@ -72,6 +72,7 @@ __all__ = [
     "Options",
     "Recognizer",
     "Result",
+    "Score",
     "Segment",
     "Word",
     "__version__",
