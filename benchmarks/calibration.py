@@ -57,7 +57,7 @@ def main() -> int:
     ways = {name: np.exp([way(word[1]) for word in judged]) for name, way in WAYS.items()}
     print(f"{title}: {len(right):,} words, {right.mean():.1%} right\n")
     _print_summary(right, ways)
-    _print_bins(right, ways["least certain token"])
+    _print_bins(right, ways["product"])
     if wishes.plot:
         _draw(wishes.plot, right, ways, title)
     return 0
