@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
     from eardrop.gguf import open_gguf
     from eardrop.loading import load
-    from eardrop.transcribe import Options, Recognizer
+    from eardrop.transcribe import Options, Recognizer, Score
     from eardrop.transcript import Lines, Result, Segment, Word
 
 # Where each public name lives. They are imported when they are first used: `eardrop --version` needs none.
@@ -53,7 +53,7 @@ _HOMES = {
     ),
     "open_gguf": "eardrop.gguf",
     "load": "eardrop.loading",
-    **dict.fromkeys(("Options", "Recognizer"), "eardrop.transcribe"),
+    **dict.fromkeys(("Options", "Recognizer", "Score"), "eardrop.transcribe"),
     **dict.fromkeys(("Lines", "Result", "Segment", "Word"), "eardrop.transcript"),
 }
 
@@ -76,6 +76,7 @@ __all__ = [
     "Options",
     "Recognizer",
     "Result",
+    "Score",
     "Segment",
     "Word",
     "__version__",

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eardrop.audio import SAMPLE_RATE
-from eardrop.engine import Engine
-from eardrop.errors import AudioError, OptionError
+from eardrop.engine import Engine, Token
+from eardrop.errors import AudioError, Cancelled, OptionError
 from eardrop.ops import Float32
 from eardrop.search import Forced
 from eardrop.transcribe.question import question
@@ -31,9 +31,18 @@ def score(engine: Engine, samples: Float32, text: str, *, language: str) -> Scor
     Raises OptionError for a text that is empty or longer than a transcript of the window may be, AudioError for a
     window that is too short to hold a word, AudioTooLong for more than a window.
     """
+    (*tokens, end), looked = forced(engine, samples, text, language=language)
+    found = words_of(tokens, looked[:-1], samples, language=language)
+    logprobs, ids = [token.logprob for token in tokens], tuple(token.id for token in tokens)
+    spoken, mean = " ".join(text.split()), float(np.mean(logprobs))
+    segment = Segment(found[0].start, found[-1].end, spoken, ids, mean, words=found)
+    return Score(segment, float(np.sum(logprobs)) + end.logprob)
+
+
+def forced(engine: Engine, samples: Float32, text: str, *, language: str) -> tuple[list[Token], Float32]:
+    """The tokens of a text and the one that ends it, and where the model looked for each, (tokens, heads, R)."""
     model = engine.model
-    spoken = " ".join(text.split())
-    ids = model.tokenizer.encode(spoken, special=False)
+    ids = model.tokenizer.encode(" ".join(text.split()), special=False)
     _check(engine, ids, len(samples) / SAMPLE_RATE)
     given = np.array([*ids, model.tokenizer.eos], np.int32)
     request = replace(
@@ -42,14 +51,12 @@ def score(engine: Engine, samples: Float32, text: str, *, language: str) -> Scor
     )  # fmt: skip
     handle = engine.submit(request)
     try:
-        *tokens, end = handle
+        tokens = list(handle)
     finally:
         handle.cancel()
-    assert handle.looked is not None, "a text that was not cancelled tells where it looked"
-    found = words_of(tokens, handle.looked[:-1], samples, language=language)
-    logprobs = [token.logprob for token in tokens]
-    segment = Segment(found[0].start, found[-1].end, spoken, tuple(ids), float(np.mean(logprobs)), words=found)
-    return Score(segment, float(np.sum(logprobs)) + end.logprob)
+    if handle.looked is None:
+        raise Cancelled("the text was cancelled before it was scored")
+    return tokens, handle.looked
 
 
 def _check(engine: Engine, ids: list[int], seconds: float) -> None:

@@ -45,11 +45,11 @@ def words_of(
     returns  words in order, split at spaces, marks with the word they stand at; none overlaps the next, all within
              the window
     """
-    spelled = list(_spelled([token.piece for token in tokens], language))
-    if not spelled:
+    split = list(spelled([token.piece for token in tokens], language))
+    if not split:
         return ()
     seconds = len(samples) / SAMPLE_RATE
-    spans = _spans([_sounding(tokens, members) for _, members in spelled], looked, samples)
+    spans = _spans([_sounding(tokens, members) for _, members in split], looked, samples)
     return tuple(
         Word(
             round(start + min(begun, seconds), 3),
@@ -57,11 +57,11 @@ def words_of(
             text,
             _probability(tokens, members),
         )
-        for (text, members), (begun, ended) in zip(spelled, spans, strict=True)
+        for (text, members), (begun, ended) in zip(split, spans, strict=True)
     )
 
 
-def _spelled(pieces: Sequence[bytes], language: str) -> Iterator[tuple[str, list[int]]]:
+def spelled(pieces: Sequence[bytes], language: str) -> Iterator[tuple[str, list[int]]]:
     """Each word and the tokens that spell it; a mark that stands alone goes with the word before, else behind."""
     text, ends = _detokenized(pieces)
     starts = [0, *ends[:-1]]
@@ -97,8 +97,8 @@ def _sounding(tokens: Sequence[Token], members: list[int]) -> list[int]:
 
 
 def _probability(tokens: Sequence[Token], members: Sequence[int]) -> float:
-    """That of the least certain token."""
-    return float(np.exp(min(tokens[i].logprob for i in members)))
+    """That all of its tokens are right: better calibrated than the least of theirs or their mean (docs/words.md)."""
+    return float(np.exp(sum(tokens[i].logprob for i in members)))
 
 
 def _spans(members: Sequence[Sequence[int]], looked: Float32, samples: Float32) -> list[tuple[float, float]]:

@@ -37,7 +37,7 @@ class Word:
     start: float
     end: float
     text: str
-    probability: float = 1.0  # that of its least certain token
+    probability: float = 1.0  # that all of its tokens are right: the product of theirs
 
 
 @dataclass(frozen=True)

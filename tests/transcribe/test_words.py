@@ -142,11 +142,11 @@ def test_words_are_in_order_and_in_the_window_whatever_was_looked_at() -> None:
             assert edges[-1] <= 100 + len(samples) / SAMPLE_RATE
 
 
-def test_a_word_is_as_probable_as_its_least_certain_token() -> None:
+def test_a_word_is_as_probable_as_all_of_its_tokens_together() -> None:
     found = words_of(
         tokens_of("One", " t", "wo", "."), looked_at([(0, 2), (2, 4), (4, 6), (6, 8)], 8), spoken_at([], 0.64)
     )
-    assert [word.probability for word in found] == pytest.approx(np.exp([-0.1, -0.4]).tolist())
+    assert [word.probability for word in found] == pytest.approx(np.exp([-0.1, -0.9]).tolist())
 
 
 def test_sound_is_where_it_is_louder_than_the_quiet() -> None:
