@@ -17,7 +17,7 @@ Float64: TypeAlias = npt.NDArray[np.float64]
 Span: TypeAlias = tuple[int, int]  # from a sample to the one behind the last
 
 FRAME = 256  # samples: 16 ms
-ON, OFF = 0.5, 0.35  # low, as lost speech is worse than noise kept: docs/windows.md has the numbers
+ON, OFF = 0.45, 0.3  # low, as lost speech is worse than noise kept: docs/windows.md has the numbers
 SILENT = 4 / 2**15  # what dithered digital silence of 16 bits swings between its extremes
 
 
@@ -82,7 +82,8 @@ class Spans:
 
 GROUP = 16  # frames that are looked at together
 EARLY = 4  # groups, a second, that wait for the first floor
-FLOOR_GROUPS = 24  # six seconds, of which the least is the noise
+FLOOR_GROUPS = 24  # six seconds; the least of each is taken
+RANK = 1  # and of these the second least is the noise: the least alone falls with every chance dip of a hiss
 NEAR, AROUND = 2, 10  # frames on each side that are averaged; AROUND stays within the neighbouring groups
 WINDOW = 2 * FRAME  # samples under the window of a frame, which lies in its middle
 GROUP_SAMPLES = (GROUP + 2) * FRAME + WINDOW - FRAME  # a group, a frame on each side to smooth with, half a frame more
@@ -101,7 +102,7 @@ BIAS = -2.089
 class SpectralDetector:
     """Speech by the energy in bands over the noise there, in decibels: no matter how loud the recording is.
 
-    The noise of a band is the least of its last six seconds. Voices rise over it in few bands, mostly in lower ones,
+    The noise of a band is next to the least of its last six seconds. Voices rise over it in few bands, mostly in lower ones,
     doors and wind in all: the excess is averaged over all bands, over the highest and over the lower, near the frame
     and a sixth of a second around it, and a logistic regression weighs the six. Decides half a second behind the
     recording, at its beginning a second and a half.
@@ -146,7 +147,7 @@ class SpectralDetector:
             if len(self._early) < EARLY:
                 return []
             groups, self._early = self._early, None
-        floor = np.min(self._minima, axis=0)
+        floor = np.sort(self._minima, axis=0)[min(RANK, len(self._minima) - 1)]
         return [_excess(group, floor) for group in groups]
 
     def _judged(self, following: Float64) -> Float32:

@@ -4,8 +4,9 @@
 
 Spans less than `skip` seconds apart belong together; silence that is longer lies in no window, but for `PAD` on both
 sides. Among the pauses of what belongs together, dynamic programming takes those whose windows are close to `target`,
-and whose silence is long and quiet. A unit that is longer than `longest` has no pause to cut in: it is cut at its
-quietest places, and the windows there overlap, so that each word is whole in one of them.
+and whose silence is long and quiet. In a unit that is longer than `longest`, a quarter of a second far below what is
+loud is a pause, too; where there is none, it is cut at its quietest places, and the windows there overlap, so that each
+word is whole in one of them.
 
 What is no window is skipped: the complement of the windows. A recording in which nobody is heard at all isn't skipped
 on the detector's word alone: its first `longest` seconds become a window without `speech`, for the model to decide,
@@ -35,6 +36,8 @@ HARD = 10.0  # cost of a cut without a pause: none of those below reaches it
 SHORT_PAUSE = 0.5  # cost of a pause of no length, falling to 0 at LONG_PAUSE
 LONG_PAUSE = round(0.8 * SAMPLE_RATE)
 LOUD_PAUSE = 1.0  # cost of a pause as loud as can be; 0 for FAINTEST
+HIDDEN_PAUSE = round(0.25 * SAMPLE_RATE)  # a stop's closure is half as long
+HIDDEN_PAUSE_DEPTH = 20.0  # decibels below what is loud: weak consonants are shorter than a hidden pause
 FAINTEST = -100.0  # decibels
 LOUDNESS_FRAME = 320  # samples: 20 ms
 
@@ -228,15 +231,33 @@ class _Cutter:
         units: list[_Unit] = []
         for low, (start, stop), top, cost in zip(lows, spans, highs, costs, strict=True):
             unit = _Unit(low, start, stop, top, cost)
-            units += self._pieces(unit) if stop - start > self._limits.longest else [unit]
+            units += [piece for part in self._parts(unit) for piece in self._pieces(part)]
         return units
 
     def _pause_cost(self, start: int, stop: int) -> float:
         short = max(0.0, 1 - (stop - start) / LONG_PAUSE)
         return SHORT_PAUSE * short + LOUD_PAUSE * _share(self._tape.loudness(start, stop).mean())
 
+    def _parts(self, unit: _Unit) -> list[_Unit]:
+        """A unit, and one that is too long cut in the middle of its still stretches: pauses that noise kept hidden."""
+        if unit.stop - unit.start <= self._limits.longest:
+            return [unit]
+        loudness = self._tape.loudness(unit.start, unit.stop)
+        still = loudness < np.percentile(loudness, 90) - HIDDEN_PAUSE_DEPTH
+        still[0] = still[-1] = False
+        parts, rest = [], unit
+        for first, last in np.flatnonzero(np.diff(still)).reshape(-1, 2) * LOUDNESS_FRAME + unit.start:
+            if last - first >= HIDDEN_PAUSE:
+                middle = int(first + last) // 2
+                cost = self._pause_cost(int(first), int(last))
+                parts.append(replace(rest, stop=middle, high=middle, cost=cost, seam="pause"))
+                rest = replace(rest, low=middle, start=middle)
+        return [*parts, rest]
+
     def _pieces(self, unit: _Unit) -> list[_Unit]:
-        """A unit cut at the quietest place of each thirtieth of a window; neighbours overlap."""
+        """A unit, and one that is too long cut at the quietest place of each thirtieth of a window, with overlaps."""
+        if unit.stop - unit.start <= self._limits.longest:
+            return [unit]
         overlap, size = self._limits.overlap, self._limits.longest // 30
         pieces, rest = [], unit
         for start in range(unit.start + overlap, unit.stop - overlap - size, size):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eardrop.audio import SAMPLE_RATE
-from eardrop.audio.speech import FRAME, Spans, SpectralDetector, is_silent
+from eardrop.audio.speech import FRAME, ON, Spans, SpectralDetector, is_silent
 from eardrop.ops import Float32
 
 
@@ -44,7 +44,7 @@ def between(*seconds: float) -> Float32:
 def share(samples: Float32, start: float, stop: float) -> float:
     """The share of the frames between two seconds that are called speech."""
     at = slice(round(start * SAMPLE_RATE / FRAME), round(stop * SAMPLE_RATE / FRAME))
-    return float((heard(samples)[at] >= 0.5).mean())
+    return float((heard(samples)[at] >= ON).mean())
 
 
 SOME = between(1.5, 2, 1.3, 1.1, 0.7)
@@ -82,8 +82,8 @@ def test_speech_from_the_first_sample_on_is_heard() -> None:
 
 
 def test_digital_silence_holds_no_speech_and_noise_none_for_long() -> None:
-    assert heard(np.zeros(5 * SAMPLE_RATE, np.float32)).max() < 0.5
-    assert (heard(hiss(20, 0.05)) >= 0.5).mean() < 0.1
+    assert heard(np.zeros(5 * SAMPLE_RATE, np.float32)).max() < ON
+    assert (heard(hiss(20, 0.05)) >= ON).mean() < 0.1
 
 
 def test_memory_does_not_grow() -> None:
