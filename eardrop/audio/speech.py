@@ -102,9 +102,9 @@ BIAS = -2.089
 class SpectralDetector:
     """Speech by the energy in bands over the noise there, in decibels: no matter how loud the recording is.
 
-    The noise of a band is next to the least of its last six seconds. Voices rise over it in few bands, mostly in lower ones,
-    doors and wind in all: the excess is averaged over all bands, over the highest and over the lower, near the frame
-    and a sixth of a second around it, and a logistic regression weighs the six. Decides half a second behind the
+    The noise of a band is next to the least of its last six seconds. Voices rise over it in few bands, mostly in lower
+    ones, doors and wind in all: the excess is averaged over all bands, over the highest and over the lower, near the
+    frame and a sixth of a second around it, and a logistic regression weighs the six. Decides half a second behind the
     recording, at its beginning a second and a half.
     """
 

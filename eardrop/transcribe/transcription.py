@@ -98,6 +98,7 @@ class Transcription:
         self._blocks: Blocks | None = None
         self._asked: deque[tuple[Window, Handle]] = deque()
         self._done, self._began, self._cancelled = 0.0, time.monotonic(), False
+        self._heard_nobody = False
 
     def result(self) -> Result:
         """All of it."""
@@ -131,8 +132,10 @@ class Transcription:
     def notes(self) -> tuple[str, ...]:
         """What is wrong with the recording; complete after the last segment."""
         least = self.engine.model.architecture.least_seconds
-        short = (f"the recording is shorter than {least:g} seconds and holds no word",)
-        return (*(self._blocks.notes if self._blocks else ()), *(short if self.seconds < least else ()))
+        short = f"the recording is shorter than {least:g} seconds and holds no word"
+        unheard = "nobody seems to speak in it; only its beginning was transcribed"
+        told = {short: self.seconds < least, unheard: self._heard_nobody and bool(self.skipped)}
+        return (*(self._blocks.notes if self._blocks else ()), *(note for note, holds in told.items() if holds))
 
     def segments(self) -> Iterator[Segment]:
         """One for each window, or for each part of one that had to be split; none where nobody is heard."""
@@ -170,7 +173,7 @@ class Transcription:
         target, longest = self._window_seconds()
         for window in windows(self._read(), target=target, longest=longest):
             self._skip(reached, window.start)
-            reached = window.stop
+            reached, self._heard_nobody = window.stop, not window.speech
             if len(window.samples) >= least:
                 yield window
         self._skip(reached, round(self.seconds * SAMPLE_RATE))

@@ -155,6 +155,11 @@ def test_a_recording_that_ends_at_a_seam_keeps_its_last_window(heard):
     assert heard(lambda seconds: "the very end", window(0, 3, seam="overlap")).text == "the very end"
 
 
+def test_a_long_recording_in_which_nobody_is_heard_says_so(heard):
+    result = heard(lambda seconds: "maybe", window(0, 10, spoken=False))
+    assert result.warnings == ("nobody seems to speak in it; only its beginning was transcribed",)
+
+
 def test_progress_tells_what_is_written_and_what_is_done(heard):
     seen: list[Progress] = []
     heard(lambda seconds: "one two three four", window(0, 2), window(4, 6), told=seen.append)
