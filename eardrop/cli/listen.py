@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 
 from eardrop.audio import SAMPLE_RATE, RawPCM, blocks
 from eardrop.cli.flags import Parser, add_model, computed, find_model
-from eardrop.cli.terminal import ERRORS, NOTES, Screen, Voice, bar, console
-from eardrop.errors import AudioError, MissingExtra
+from eardrop.cli.terminal import ERRORS, NOTES, Region, Screen, Voice, bar
+from eardrop.errors import AudioError, MissingExtra, OptionError
 from eardrop.loading import load
 from eardrop.ops import Float32
 from eardrop.printable import printable
@@ -32,6 +32,8 @@ BLOCK = 0.1  # seconds that a microphone gives at a time
 def main(words: Sequence[str]) -> int:
     """Write what is said while it is said, until the sound ends or Ctrl-C."""
     wishes = _parser().parse(words)
+    if wishes.source not in (None, "-"):
+        raise OptionError(f"listen takes a microphone, or -; for a file: eardrop transcribe {wishes.source}")
     if wishes.devices:
         print(_sounddevice().query_devices())
         return 0
@@ -59,7 +61,7 @@ def _parser() -> Parser:
         EXAMPLES,
         "[-m FILE | -hf USER/REPO[:TYPE]] [options] [-]",
     )
-    parser.add_argument("source", nargs="?", choices=["-"], help="samples on standard input (default: the microphone)")
+    parser.add_argument("source", nargs="?", metavar="-", help="samples on standard input (default: the microphone)")
     add_model(parser.add_argument_group("model"))
     sound = parser.add_argument_group("sound")
     sound.add_argument("--device", metavar="NAME", help="which microphone, by number or part of its name")
@@ -147,17 +149,14 @@ def _changes(ended: Sequence[Segment], live: Live) -> Iterator[dict[str, object]
 @contextmanager
 def _terminal(screen: Screen, news: Callable[[Live], tuple[Segment, ...]]) -> Iterator[Show]:
     """The utterance that is open in the last lines, what may change of it dimmed; those that ended above."""
-    from rich.live import Live as Region
     from rich.text import Text
 
-    with Region(console=console(sys.stderr), transient=True, auto_refresh=False) as region:
+    with Region(Text(), refresh=0) as region:
 
         def show(live: Live) -> None:
             if ended := news(live):
-                region.stop()
-                screen.write("".join(f"{segment.text}\n" for segment in ended))
-                region.start()
+                region.above(lambda: screen.write("".join(f"{segment.text}\n" for segment in ended)))
             stays, may_change = (printable(part) for part in (live.open, live.volatile))
-            region.update(Text.assemble(stays, " " if stays else "", (may_change, "dim")), refresh=True)
+            region.draw(Text.assemble(stays, " " if stays else "", (may_change, "dim")))
 
         yield show

@@ -4,18 +4,22 @@ A model's words and a file's names are a stranger's: what could steer a terminal
 rich never reads them as markup.
 """
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
 
 from eardrop.knobs import NO_COLOR
 from eardrop.printable import printable
 from eardrop.text import Detokenizer
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
+    from rich.live import Live
 
 ERRORS, WARNINGS, NOTES, TIMES, EVERYTHING = 1, 2, 3, 4, 5  # llama.cpp's levels of -lv
 
@@ -97,6 +101,65 @@ def console(stream: TextIO) -> "Console":
     from rich.console import Console
 
     return Console(file=stream, no_color=bool(NO_COLOR.read()) or None, markup=False, emoji=False, highlight=False)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ctrl-C comes when this is done: a region of rich that is interrupted while it begins or ends stays as a ruin."""
+    if threading.current_thread() is not threading.main_thread():  # Ctrl-C never comes here
+        yield
+        return
+    came: list[None] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(None))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came and before is not signal.SIG_IGN:
+        raise KeyboardInterrupt
+
+
+class Region:
+    """The terminal's last rows, drawn on standard error again and again; they go when it ends.
+
+    rows     what they show
+    refresh  times a second they are drawn anew, besides when they are told to; 0: never
+    """
+
+    def __init__(self, rows: "RenderableType", *, refresh: float) -> None:
+        self._rows, self._refresh = rows, refresh
+        self._live = self._made()
+
+    def _made(self) -> "Live":
+        from rich.live import Live
+
+        how = {"auto_refresh": True, "refresh_per_second": self._refresh} if self._refresh else {"auto_refresh": False}
+        return Live(self._rows, console=console(sys.stderr), transient=True, **how)
+
+    def __enter__(self) -> Self:
+        with undisturbed():
+            self._live.start(refresh=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with undisturbed():
+            self._live.stop()
+
+    def draw(self, rows: "RenderableType") -> None:
+        """Show other rows."""
+        self._rows = rows
+        self._live.update(rows, refresh=True)
+
+    def above(self, write: Callable[[], None]) -> None:
+        """Write something that is to stay, maybe to the same terminal: the rows leave meanwhile."""
+        self.__exit__(None, None, None)
+        try:
+            write()
+        finally:
+            self._live = self._made()  # rich's own, begun again, would wipe as many rows as it had
+            self.__enter__()
 
 
 @contextmanager

@@ -33,6 +33,11 @@ class Target(Protocol):
         ...
 
     @property
+    def heads(self) -> bool:
+        """Whether a heading says whose text comes."""
+        ...
+
+    @property
     def live(self) -> bool:
         """Whether somebody reads along, a segment at a time."""
         ...
@@ -50,6 +55,7 @@ class Printed:
     formats: Sequence[str]
     lines: Lines
     track: int | None
+    heads: bool = True
 
     @contextmanager
     def opened(self, job: str) -> Iterator[None]:
@@ -91,6 +97,7 @@ class Folder:
     named: Callable[..., dict[str, Output]]
     outputs: dict[str, Output]
     keeps: bool
+    heads: bool = False
     live: bool = False
     goes_on: str = "the same command with --resume goes on"
 

@@ -8,19 +8,22 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from eardrop.cli.terminal import NOTES, Voice, console
+from eardrop.cli.terminal import NOTES, Region, Voice
 from eardrop.printable import printable
 from eardrop.transcribe import Progress
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
+    from rich.progress import ProgressColumn, TaskID
 
 EVERY = 10.0  # seconds between two lines of a log
 BARS = 8  # at most, as many as fit without a thought for the terminal's height
-TAIL = 40  # characters of what is being written
+BAR = 16  # columns, so that a row with a name of 24 and the times of a day fits into 80
+NAME = 24  # characters, at most
+TAIL = 24  # characters of what is being written, where they fit
 
 
 class Watch(Protocol):
@@ -94,7 +97,7 @@ class Json(Silent):
             "done": round(progress.done, 3),
             "announced": progress.announced,
             "speed": round(_speed(progress), 2),
-            "remaining": _remaining(progress),
+            "remaining": None if (left := _remaining(progress)) is None else round(left, 2),
             "text": progress.text,
         }
         if progress.segment is not None:
@@ -109,35 +112,41 @@ class Bars(Silent):
     def __init__(self, count: int) -> None:
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Shown
+        from rich.table import Column
 
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(24), TextColumn("{task.fields[far]}"))
+        kept = partial(Column, no_wrap=True)  # the tail alone gives way on a narrow terminal
         self._shown = Shown(
-            *columns, TextColumn("{task.fields[tail]}", style="dim", markup=False),
-            console=console(sys.stderr), transient=True, refresh_per_second=8,
-        )  # fmt: skip
+            TextColumn("{task.description}", markup=False, table_column=kept()),
+            BarColumn(BAR, table_column=kept()),
+            TextColumn("{task.fields[far]}", table_column=kept()),
+            _tail(),
+        )
+        self._region = Region(self._shown, refresh=8)
         self._tasks: dict[int, TaskID] = {}
         self._count, self._ended = count, 0
         self._all = self._shown.add_task("recordings", total=count, far=f"0/{count}", tail="", visible=count > 1)
 
     def __enter__(self) -> Self:
-        self._shown.start()
+        self._region.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._shown.stop()
+        self._region.__exit__(kind, error, trace)
 
     def told(self, number: int, progress: Progress) -> None:
         if number not in self._tasks:
             if len(self._tasks) >= BARS:
                 return
-            self._tasks[number] = self._shown.add_task(printable(progress.source, most=30), total=None, far="", tail="")
+            self._tasks[number] = self._shown.add_task(
+                printable(progress.source, most=NAME), total=None, far="", tail=""
+            )
         left = _remaining(progress)
         far = [
             _far(progress),
             f"{_speed(progress):.0f}×" if progress.done else "",
-            f"{_clock(left)} left" if left else "",
+            f"{clock(left)} left" if left else "",
         ]
         self._shown.update(
             self._tasks[number], completed=progress.done, total=progress.announced, far=" ".join(filter(None, far)),
@@ -151,12 +160,19 @@ class Bars(Silent):
         self._shown.update(self._all, completed=self._ended, far=f"{self._ended}/{self._count}")
 
     def above(self, write: Callable[[], None]) -> None:
-        """Bars leave while the text is written, as it may go to the same terminal."""
-        self._shown.stop()
-        try:
-            write()
-        finally:
-            self._shown.start()
+        self._region.above(write)
+
+
+def _tail() -> "ProgressColumn":
+    """What is being written, in what is left of the row."""
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    class Tail(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(task.fields["tail"], style="dim", no_wrap=True, overflow="ellipsis")
+
+    return Tail()
 
 
 def _speed(progress: Progress) -> float:
@@ -172,10 +188,11 @@ def _remaining(progress: Progress) -> float | None:
 
 
 def _far(progress: Progress) -> str:
-    return _clock(progress.done) + (f" of {_clock(progress.announced)}" if progress.announced else "")
+    return clock(progress.done) + (f" of {clock(progress.announced)}" if progress.announced else "")
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """h:mm:ss, or m:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -3,17 +3,17 @@
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from eardrop.audio import name_of
 from eardrop.cli.terminal import NOTES, Screen, Voice
 from eardrop.cli.transcripts import Target
-from eardrop.cli.watch import Watch
+from eardrop.cli.watch import Watch, clock
 from eardrop.errors import EardropError, Incomplete
 from eardrop.transcribe import Outcome, Progress, Recognizer
-from eardrop.transcript import txt
+from eardrop.transcript import Segment, txt
 
 
 @dataclass(frozen=True)
@@ -31,25 +31,33 @@ class Work:
     watch: Watch
     several: bool
     strict: bool
+    _read: list[Segment] = field(default_factory=list)  # what somebody who reads along has seen
 
     def transcribe(self, files: Sequence[str]) -> int:
         """Take each recording's result, in their order; the first exit code that isn't 0."""
         there = {number: result for number, file in enumerate(files) if (result := self.target.found(file))}
         if there:
             self.voice.note(f"{len(there)} of {len(files)} recordings are done already")
-        codes, done = [0], 0
+        codes: list[int] = []
         try:
             for number, result in there.items():
                 self._end(files[number], number, result)
             with closing(self._outcomes(files, [n for n in range(len(files)) if n not in there])) as outcomes:
                 for number, outcome in outcomes:
                     codes.append(self._end(files[number], number, outcome))
-                    done += 1
         except KeyboardInterrupt:
-            if self.several:
-                self.voice.note(f"{len(there) + done} of {len(files)} recordings are done; {self.target.goes_on}")
+            done = f"{len(there) + len(codes)} of {len(files)} recordings are done; {self.target.goes_on}"
+            self.voice.note(done if self.several else self._stopped(files[0]))
             raise
         return next((code for code in codes if code), 0)
+
+    def _stopped(self, file: str) -> str:
+        """How to go on in the middle of the one recording."""
+        name = name_of(file)
+        if not self._read:
+            return f"{name} is not done, and nothing of it was written"
+        end = self._read[-1].end
+        return f"{name} is written up to {clock(end)}; with --start {end:.1f} the next time goes on there"
 
     def _outcomes(self, files: Sequence[str], numbers: Sequence[int]) -> Generator[tuple[int, Outcome], None, None]:
         if len(numbers) == 1:
@@ -69,6 +77,7 @@ class Work:
         self.watch.told(number, progress)
         if self._live and progress.segment is not None:
             self.watch.above(partial(_show, txt.line(progress.segment)))
+            self._read.append(progress.segment)
 
     @property
     def _live(self) -> bool:
@@ -83,7 +92,7 @@ class Work:
 
     def _written(self, file: str, outcome: Outcome) -> int:
         name = name_of(file)
-        if self.several and self.voice.level >= NOTES:
+        if self.several and self.target.heads and self.voice.level >= NOTES:
             print(f"==> {name} <==", file=sys.stderr, flush=True)
         try:
             if isinstance(outcome, EardropError):
@@ -93,6 +102,8 @@ class Work:
         except EardropError as error:
             self.voice.complain(_about(name, str(error)))
             return error.exit_code
+        if not outcome.text and not outcome.warnings:
+            self.voice.note(f"{name}: no speech was found")
         for warning in outcome.warnings:
             self.voice.warn(_about(name, warning))
         return Incomplete.exit_code if self.strict and outcome.warnings else 0

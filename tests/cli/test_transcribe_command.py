@@ -2,6 +2,7 @@ import io
 import json
 import shutil
 import sys
+import wave
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from eardrop.cli.main import main
 from eardrop.errors import AudioError, ContextFull, Incomplete
 from eardrop.hub import find_projector
 from eardrop.text import Tokenizer
-from eardrop.transcribe import Recognizer
+from eardrop.transcribe import Progress, Recognizer
+from eardrop.transcript import Segment
 
 
 def test_text_goes_to_standard_output_a_line_each(model, asr, clip, capsys):
@@ -195,3 +197,44 @@ def test_the_name_of_a_model_is_harmless_in_json_too(tmp_path, model, clip, caps
     words = ["-f", "json", "--max-tokens", "1", "--mmproj", str(find_projector(Path(model)))]
     assert main(["transcribe", "-m", str(text), *words, clip("ms100")]) == 0
     assert json.loads(capsys.readouterr().out)["model"] == "m\\x1b[31m\\udcff"
+
+
+@pytest.fixture
+def silence(tmp_path):
+    with wave.open(str(path := tmp_path / "silence.wav"), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes(bytes(2 * 16000))
+    return str(path)
+
+
+def test_a_recording_without_a_word_is_told(model, silence, capsys):
+    assert main(["transcribe", "-m", model, silence]) == 0
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "eardrop: silence.wav: no speech was found\n")
+
+
+def test_files_need_no_headings(model, clip, tmp_path, capsys):
+    words = [clip("ms20"), clip("ms100"), "-o", str(tmp_path), "--max-tokens", "2"]
+    assert main(["transcribe", "-m", model, *words]) == 0
+    assert "==>" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("reads_along", "told"),
+    [
+        (True, "eardrop: ms100.wav is written up to 1:06; with --start 65.5 the next time goes on there\n"),
+        (False, "eardrop: ms100.wav is not done, and nothing of it was written\n"),
+    ],
+)
+def test_ctrl_c_says_how_to_go_on(reads_along, told, model, clip, terminal, monkeypatch, capsys):
+    def interrupted(self, source, *, told, **options):
+        told(Progress("ms100.wav", 65.5, 1.0, 90.0, segment=Segment(60.0, 65.5, "Hello.")))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Recognizer, "transcribe", interrupted)
+    if reads_along:
+        terminal("stdout")
+    assert main(["transcribe", "-m", model, clip("ms100")]) == 130
+    out, err = capsys.readouterr()
+    assert out == ("Hello.\n" if reads_along else "")
+    assert err == told
