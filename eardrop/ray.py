@@ -175,7 +175,11 @@ def _listed(file: Path, column: str) -> list[str]:
 
 
 def connect() -> None:
-    """To the cluster that RAY_ADDRESS names or that runs on this machine; without one Ray starts its own here."""
+    """To the cluster that RAY_ADDRESS names or that runs on this machine; without one Ray starts its own here.
+
+    Ray tells its makers how it is used unless it is told not to; here it is, where nobody has said otherwise.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         ray.init(ignore_reinit_error=True)
     except (ConnectionError, ValueError) as error:
@@ -204,6 +208,10 @@ def transcribe_corpus(
     Batches of a lost node are transcribed anew on others. Raises what `Transcribe` raises, and OptionError where no
     node has room for a recogniser.
     """
+    for name, wish, least in (("threads", threads, 1), ("gpus", gpus, 0), ("recognizers", recognizers, 1)):
+        if wish is not None and wish < least:
+            raise OptionError(f"{name} is {wish:g}, expected at least {least}")
+    output = output.absolute()  # actors work in another folder
     output.mkdir(parents=True, exist_ok=True)
     for part in output.glob(f"*{_UNFINISHED}"):
         part.unlink(missing_ok=True)
@@ -220,7 +228,7 @@ def transcribe_corpus(
         Transcribe,
         fn_constructor_kwargs={"threads": threads, **wishes},
         batch_size=None,  # a block
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),  # they restart and try again without an end
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),  # restarted, and given again what they had
         num_cpus=cpus,
         num_gpus=gpus,
     )

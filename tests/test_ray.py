@@ -26,7 +26,7 @@ import ray  # noqa: E402
 from pyarrow import parquet  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from eardrop.ray import HEARD, Transcribe, _room, _share, recordings  # noqa: E402
+from eardrop.ray import HEARD, Transcribe, _room, _share, recordings, transcribe_corpus  # noqa: E402
 
 ROUNDS = 3  # copies of each example
 ROOT = Path(__file__).parent.parent
@@ -209,6 +209,13 @@ def test_a_bad_table_is_told_with_its_name(name: str, content: str, why: str, tm
         recordings(tmp_path / name)
     assert name in str(told.value)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("wish", [{"threads": 0}, {"gpus": -1}, {"recognizers": 0}])
+def test_what_a_recogniser_can_not_have_is_refused(wish: dict[str, int], tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=rf"{next(iter(wish))} is .*, expected at least"):
+        transcribe_corpus(["a.wav"], tmp_path / "texts", **wish)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_recogniser_takes_the_smallest_node_or_its_share_for_each_gpu() -> None:
