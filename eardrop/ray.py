@@ -7,7 +7,8 @@ import math
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -174,17 +175,22 @@ def _listed(file: Path, column: str) -> list[str]:
     return paths
 
 
-def connect() -> None:
-    """To the cluster that RAY_ADDRESS names or that runs on this machine; without one Ray starts its own here.
+@contextmanager
+def connected() -> Iterator[None]:
+    """With the cluster that RAY_ADDRESS names or that runs on this machine; without one Ray starts its own meanwhile.
 
     Ray tells its makers how it is used unless it is told not to; here it is, where nobody has said otherwise.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        ray.init(ignore_reinit_error=True)
+        ray.init()
     except (ConnectionError, ValueError) as error:
         why = printable(str(error).partition("\n")[0], most=200)
         raise OptionError(f"no cluster answers: {why}; check RAY_ADDRESS, or `ray start` one") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def transcribe_corpus(

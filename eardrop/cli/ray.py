@@ -29,14 +29,14 @@ def main(words: Sequence[str]) -> int:
     model = named_model(wishes) or next(iter(standing() or ()), None)
     if model is None:
         voice.note(DEMONSTRATION)
-    from eardrop.ray import connect, counted, recordings, transcribe_corpus  # after --help, which needs no Ray
+    from eardrop.ray import connected, counted, recordings, transcribe_corpus  # after --help, which needs no Ray
 
     paths = recordings(wishes.source, wishes.column)
-    connect()
-    transcribe_corpus(
-        paths, wishes.output_dir, gpus=wishes.gpus, recognizers=wishes.recognizers, streams=wishes.streams,
-        model=_everywhere(model), projector=_everywhere(wishes.mmproj), **computed(wishes), **options,
-    )  # fmt: skip
+    with connected():
+        transcribe_corpus(
+            paths, wishes.output_dir, gpus=wishes.gpus, recognizers=wishes.recognizers, streams=wishes.streams,
+            model=_everywhere(model), projector=_everywhere(wishes.mmproj), **computed(wishes), **options,
+        )  # fmt: skip
     count, failed = counted(wishes.output_dir)
     voice.note(f"{printable(str(wishes.output_dir))} has {count} recordings, {failed} of them with an error")
     return AudioError.exit_code if failed else 0
