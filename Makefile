@@ -1,7 +1,8 @@
-# make demo    transcribe an example with the small model that ships
-# make test    all tests
-# make check   lint, format and types
-# make train   the model that ships, from nothing: hours, and Debian's speech engines (train/README.md)
+# make demo        transcribe an example with the small model that ships
+# make test        all tests
+# make test-ray    those on a local Ray cluster, for which it installs Ray
+# make check       lint, format and types
+# make train       the model that ships, from nothing: hours, and Debian's speech engines (train/README.md)
 #
 # Each creates what it needs in .venv, from the package index alone. PYTHON=… chooses the interpreter.
 
@@ -10,7 +11,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 pyth
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-long check train clean
+.PHONY: demo test test-long test-ray check train clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/eardrop transcribe examples/command.flac
@@ -20,6 +21,10 @@ test: $(VENV)/.developing
 
 test-long: $(VENV)/.developing
 	EARDROP_TEST_LONG=1 $(RUN) -m pytest
+
+test-ray: $(VENV)/.developing
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[dev,ray]'
+	$(RUN) -m pytest tests/test_ray.py
 
 check: $(VENV)/.developing
 	$(VENV)/bin/ruff check

@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import wave
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -39,7 +40,8 @@ from eardrop.bench.pairs import full, thin, write_projector, write_text
 from eardrop.bench.review import Question, weight_bytes
 from eardrop.bench.warm import Warm
 from eardrop.gguf import open_gguf
-from eardrop.loading import load_model
+from eardrop.loading import load, load_model
+from eardrop.transcribe import question as asking
 
 HERE = Path(__file__).parent
 README, MEASURED = HERE / "README.md", HERE / "measured.json"
@@ -47,6 +49,7 @@ BEGIN, END = "<!-- measured by limits.py -->\n", "<!-- end -->\n"
 SPEECH = HERE.parent / "examples" / "harbour.flac"  # repeated or cut to the length wanted
 LEAST_PAIRS = 9  # fewer prove nothing
 TOKENS, ROWS, STREAMS, PROMPT = 32, 384, 8, 16
+WINDOWS, WINDOW_SECONDS, WINDOW_TOKENS, MOST_BYTES = 10, 30, 100, 1.3e9  # of a recording of five minutes
 
 Turn: TypeAlias = Callable[[], dict[str, float]]  # A, then B: what they took, by names that lines refer to
 
@@ -253,6 +256,36 @@ def first(course: Course, mix: str) -> Iterator[Turn]:
     yield turn
 
 
+@contextmanager
+def recording(course: Course, mix: str) -> Iterator[Turn]:
+    """Five minutes: ten windows of a hundred tokens each, beside one clip and a thousand; loading isn't counted.
+
+    The weights are random: no text ends by itself. Memory is that of a process that transcribes the same recording.
+    """
+    text, projector, clip = course.text(mix), course.projector("F16"), course.clip(WINDOWS * WINDOW_SECONDS)
+    windows = np.split(read(clip), WINDOWS)
+    program = peers.mtmd_cli(course.llama.program)
+    asked = Question(text, projector, clip, WINDOWS * WINDOW_TOKENS, threads=course.threads)
+    words = ["-m", str(text), "--mmproj", str(projector), "-t", str(course.threads), "-q", str(clip)]
+    command = [sys.executable, "-m", "eardrop", "transcribe", "--max-tokens", str(WINDOW_TOKENS), *words]
+    with load(text, projector=projector, threads=course.threads) as asr:
+        asked_for = asking.question(asr.model, None)
+
+        def ours() -> float:
+            started = time.perf_counter()
+            for handle in [asr.engine.submit(asked_for.about(part, limit=WINDOW_TOKENS)) for part in windows]:
+                assert len(list(handle)) == WINDOW_TOKENS
+            return time.perf_counter() - started
+
+        def turn() -> dict[str, float]:
+            mine, peak, other = ours(), peers.run(command).peak_bytes, peers.theirs(program, asked)
+            assert all((other.encoder, other.prefill, other.decode, other.tokens))
+            theirs = other.encoder + other.prefill + other.tokens / other.decode
+            return {"ours": mine, "theirs": theirs, "our memory": float(peak or 0), "most": MOST_BYTES}
+
+        yield turn
+
+
 def _decode(mix: str, avx2: Limit, avx512: Limit) -> Contest:
     lines = (Line(f"decode {mix}", SPEED, "tokens/s", avx2, avx512),)
     return Contest("decode", f"{TOKENS} tokens of one stream", partial(decode, mix=mix), lines)
@@ -304,6 +337,13 @@ CONTESTS = (
         (
             Line(f"{STREAMS} streams Q4_0 beside one", SPEED, "tokens/s", Limit(3.0), Limit(5.0)),
             Line(f"{STREAMS} streams Q4_0 beside {STREAMS}", SPEED, "tokens/s", theirs="batch"),
+        ),
+    ),
+    Contest(
+        "recording", f"{WINDOWS} windows of {WINDOW_TOKENS} tokens", partial(recording, mix="Q4_0"),
+        (
+            Line("recording of 300 s Q4_0", TIME, "s", Limit(4.0), Limit(6.0)),
+            Line("recording of 300 s Q4_0 memory", PART, "bytes", Limit(1.0), Limit(1.0), "our memory", "most"),
         ),
     ),
     _whole("Q4_0", (Limit(0.6), Limit(0.6)), (Limit(0.5), Limit(0.6))),

@@ -33,6 +33,7 @@ from eardrop.search import Batch, Choice, Finish, Greedy, Look, Mask, Search, St
 from eardrop.stages import stage
 from eardrop.text import Media, Part, Tokenizer
 
+TOGETHER_SECONDS = 120  # of clips that are encoded in one batch
 PATIENCE_SECONDS = 0.05  # with what can't be stopped, log-mel and compiling, when an engine is closed
 
 
@@ -272,9 +273,21 @@ def _close(batch: Batch, thread: threading.Thread, process: int) -> None:
         thread.join(PATIENCE_SECONDS)
 
 
+def grouped(clips: Sequence[Float32], most: int) -> Iterator[list[Float32]]:
+    """Clips in their order, as many together as have so many samples; a longer one is alone."""
+    group: list[Float32] = []
+    for clip in clips:
+        if group and sum(map(len, group)) + len(clip) > most:
+            yield group
+            group = []
+        group.append(clip)
+    if group:
+        yield group
+
+
 @dataclass
 class _Listener:
-    """Clips become rows.
+    """Clips become rows, some minutes of them at a time: all that is made on the way lies in memory together.
 
     After the first, the encoder's weights are given back: the decoder's are read only then, so a process that
     transcribes once never holds both. Later both are wanted again and again, and reading pages anew would cost time.
@@ -286,14 +299,17 @@ class _Listener:
     def encoded(self, clips: Sequence[Float32], dialect: Dialect) -> list[Array]:
         """The rows of each clip."""
         model, half = self.model, dialect.half_first_convolution
-        with stage("log-mel"):
-            mels = [log_mel(clip, model.front_end) for clip in clips]
-        with stage("encoder"):
-            rows, offsets = encode(model.encoder, mels, model.backend, half_input=half)
+        found: list[Array] = []
+        for some in grouped(clips, most=TOGETHER_SECONDS * model.architecture.front_end.rate):
+            with stage("log-mel"):
+                mels = [log_mel(clip, model.front_end) for clip in some]
+            with stage("encoder"):
+                rows, offsets = encode(model.encoder, mels, model.backend, half_input=half)
+            found += [rows[span] for span in spans(offsets)]
         if not self.gave_back:
             model.encoder_file.give_back()
             self.gave_back = True
-        return [rows[span] for span in spans(offsets)]
+        return found
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 from eardrop.cli.fetching import fetch_shown
 from eardrop.cli.terminal import Voice
 from eardrop.errors import OptionError
-from eardrop.hub import DEMONSTRATION, Files, is_bundled, locate, not_fetched, require_name
+from eardrop.hub import DEMONSTRATION, Files, HubName, is_bundled, locate, not_fetched, require_name
 
 if TYPE_CHECKING:
     from eardrop.ops.backend import Backend
@@ -189,15 +189,19 @@ def chosen_backend(wishes: argparse.Namespace) -> "Backend":
     return choose(wishes.backend, threads=wishes.threads, precision=wishes.precision)
 
 
-def find_model(wishes: argparse.Namespace, voice: Voice, *, bundled: bool = True) -> Files:
-    """The files of the model that was named, or of the one that commands take which name none; fetched if need be."""
+def named_model(wishes: argparse.Namespace) -> HubName | str | None:
+    """The model that was named; None where none was."""
     if wishes.model and wishes.hf_repo:
         raise OptionError("-m names files and -hf a repository: give one of the two")
     if wishes.mmproj == "":
         raise OptionError("--mmproj is empty; name the projector, or leave the flag out to find it beside the model")
-    named = require_name(wishes.hf_repo) if wishes.hf_repo else wishes.model or None
+    return require_name(wishes.hf_repo) if wishes.hf_repo else wishes.model or None
+
+
+def find_model(wishes: argparse.Namespace, voice: Voice, *, bundled: bool = True) -> Files:
+    """The files of the model that was named, or of the one that commands take which name none; fetched if need be."""
     bring = not_fetched if wishes.offline else partial(fetch_shown, voice=voice)
-    files = locate(named, wishes.mmproj, bundled=bundled, fetched=bring)
+    files = locate(named_model(wishes), wishes.mmproj, bundled=bundled, fetched=bring)
     if is_bundled(files.text):
         voice.note(DEMONSTRATION)
     return files

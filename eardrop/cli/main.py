@@ -23,6 +23,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "transcribe": Command("eardrop.cli.transcribe", "turn recordings into text"),
     "listen": Command("eardrop.cli.listen", "live captions of a microphone, or of standard input"),
+    "ray": Command("eardrop.cli.ray", "turn a corpus into text, on many machines with Ray"),
     "run": Command("eardrop.cli.run", "prompt the model with text and recordings, as llama-mtmd-cli does"),
     "info": Command("eardrop.cli.info", "describe this machine, or a GGUF file"),
     "convert": Command("eardrop.cli.convert", "turn a published checkpoint into GGUF files"),

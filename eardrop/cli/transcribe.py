@@ -39,7 +39,7 @@ def main(words: Sequence[str]) -> int:
     target = _target(wishes, files)
     model, projector = find_model(wishes, voice)
     with bar("loading", shown=not wishes.quiet) as progress:
-        asr = load(model, projector=projector, progress=progress, **computed(wishes))
+        asr = load(model, projector=projector, progress=progress, streams=wishes.batch, **computed(wishes))
     with asr, target.opened(job_of(asr.model, checked)), watch(wishes.progress, voice, len(files)) as shown:
         language_of(asr.model, checked.language)
         return Work(asr, options, target, voice, shown, several=len(files) > 1, strict=wishes.strict).transcribe(files)
@@ -54,7 +54,12 @@ def _parser() -> Parser:
     )
     parser.add_argument("files", nargs="*", metavar="RECORDING", help="files, folders of them, - for standard input")
     add_model(parser.add_argument_group("model"))
-    add_options(parser.add_argument_group("transcription"), Options)
+    transcription = parser.add_argument_group("transcription")
+    add_options(transcription, Options)
+    transcription.add_argument(
+        "--batch", "--batch-size", type=_batch, default=8, metavar="N",
+        help="windows that are decoded together; fewer take less memory (default: 8)",
+    )  # fmt: skip
     output = add_output(parser)
     output.add_argument(
         "--resume", action="store_true", help="with -o: what is done there is not done again, and a journal is kept"
@@ -69,6 +74,13 @@ def _parser() -> Parser:
     output.add_argument("-q", "--quiet", action="store_true", help="errors and text, nothing else")
     add_whisper(parser)
     return parser
+
+
+def _batch(text: str) -> int:
+    count = int(text) if text.isdecimal() else 0
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1, found {text!r}")
+    return count
 
 
 def _target(wishes: argparse.Namespace, files: Sequence[str]) -> Target:

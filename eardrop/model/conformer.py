@@ -26,7 +26,7 @@ from eardrop.ops import Activation, Array, Float32, Int32, halved, ragged, tap
 from eardrop.ops.backend import Backend
 
 FRAMES = 8  # of mel, that become a row
-PIECE = 3072  # frames of a clip that are subsampled at once: all of a window of thirty seconds
+PIECE = 1024  # frames of a clip that are subsampled at once: ten seconds, whose first convolution fills 33 MB
 EPSILON = 1e-5  # of every norm; the file states it and no reader believes anything else
 
 

@@ -33,6 +33,7 @@ from eardrop.stages import stage
 
 ROWS = 256  # rows of room are made in such pieces: a growing text moves the caches seldom
 
+MOST_STEPS = 2  # captured steps that are kept: each has all that is computed on its way, 28 MB of a real model
 MEET = 3  # tokens in a row that a draft and a text have in common where it may help again
 
 
@@ -312,6 +313,9 @@ class Batch:
         """The step for so many streams, captured when it is first needed."""
         key = len(going), any(stream.task.allowed is not None for stream in going)
         if key not in self._steps:
+            for old in [*self._steps][: len(self._steps) - MOST_STEPS + 1]:
+                self._steps.pop(old)
+                self._masked.pop(old, None)
             self._steps[key] = Step(self.w, self.streams, len(going), self.ops, masked=key[1])
         step = self._steps[key]
         if key[1] and self._masked.get(key) != list(going):  # masks change only when streams come or go

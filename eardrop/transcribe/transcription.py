@@ -260,14 +260,15 @@ class Transcription:
     def _segment(self, heard: Heard) -> Segment:
         window = heard.window
         spans = window.speech or ((window.start, window.stop),)
+        words = self._words(heard)
         segment = Segment(
-            start=self._time(spans[0][0]),
-            end=self._time(spans[-1][1]),
+            start=words[0].start if words else self._time(spans[0][0]),
+            end=words[-1].end if words else self._time(spans[-1][1]),
             text=heard.text,
             tokens=tuple(token.id for token in heard.tokens),
             logprob=float(np.mean([token.logprob for token in heard.tokens])) if heard.tokens else 0.0,
             warnings=tuple(fault.told for fault in heard.faults if fault.told),
-            words=self._words(heard),
+            words=words,
             speech=sum(stop - start for start, stop in window.speech) / SAMPLE_RATE,
             speaker=self.speaker,
         )

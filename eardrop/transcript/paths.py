@@ -135,7 +135,7 @@ class _Names:
                 filled += str(number).zfill(int(digits or 0))
             elif field:
                 filled += _harmless(values[field]) or "_"
-        *above, last = PurePosixPath(filled.replace("\\", "/")).parts
+        *above, last = PurePosixPath(filled.replace("\\", "/")).parts or ("_",)  # "." has none
         ending = f".{form}"
         head = last.removesuffix(ending) + (f"-{attempt + 1}" if attempt else "")
         return PurePosixPath(*map(_fitting, above), _fitting(head or "_", ending))

@@ -102,7 +102,7 @@ def test_every_command_has_help_with_examples(name, capsys):
     ("word", "next_move"),
     [
         ("transcibe", "did you mean transcribe?"),
-        ("serve-me-tea", "there are transcribe, run"),
+        ("serve-me-tea", "there are transcribe, listen, ray, run"),
         (__file__, "eardrop tr"),
     ],
 )

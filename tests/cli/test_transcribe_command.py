@@ -65,6 +65,12 @@ def test_standard_input_is_a_recording(model, clip, capsys, monkeypatch):
     assert capsys.readouterr().out == text
 
 
+@pytest.mark.parametrize("batch", ["0", "-1", "many"])
+def test_a_batch_is_a_number_from_one(batch, capsys):
+    assert main(["transcribe", "talk.wav", "--batch", batch]) == 2
+    assert f"expected a number from 1, found '{batch}'" in capsys.readouterr().err
+
+
 def test_a_folder_is_its_recordings_by_their_content(model, clip, capsys, tmp_path):
     (tmp_path / "b" / ".hidden").mkdir(parents=True)
     for name in ("c.dat", "b/a.wav", "b/.hidden/x.wav", ".y.wav"):

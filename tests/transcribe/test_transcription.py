@@ -18,6 +18,7 @@ from eardrop.transcribe import transcription as room
 from eardrop.transcribe.transcription import Transcription
 from eardrop.transcribe.windows import Window
 from eardrop.transcript import Result
+from tests.examples import BUNDLED, EXAMPLES, joined
 from tests.pairs import DATA, pair
 
 SECOND = SAMPLE_RATE
@@ -210,6 +211,16 @@ def test_many_recordings_are_what_each_is_alone_in_their_order():
     assert [(one.source, one.text, one.duration) for one in together] == [
         (one.source, one.text, one.duration) for one in alone
     ]
+
+
+def test_texts_decoded_together_are_those_decoded_one_by_one():
+    files = [path for path, _ in EXAMPLES]
+    with eardrop.load(BUNDLED, streams=8) as together, eardrop.load(BUNDLED, streams=1) as alone:
+        batched = list(together.transcribe_many(files, batch=8))
+        single = [alone.transcribe(file) for file in files]
+        assert [result.segments for result in batched] == [result.segments for result in single]  # type: ignore[union-attr]
+        whole = joined(EXAMPLES, pause=0.7)
+        assert together.transcribe(whole).segments == alone.transcribe(whole).segments
 
 
 def test_leaving_many_recordings_cancels_the_rest():

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from eardrop.errors import OptionError
@@ -101,6 +101,7 @@ TEMPLATES = st.sampled_from(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STRANGE, min_size=1, max_size=6, unique=True), TEMPLATES)
+@example(["..:"], "{stem}")
 def test_whatever_recordings_are_called_their_paths_lie_below_and_differ(sources: list[str], template: str) -> None:
     outputs = output_paths(sources, ["txt", "srt"], folder=OUT, template=template)
     paths = [path for output in outputs.values() for path in output.paths.values()]

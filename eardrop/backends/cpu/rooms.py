@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 SMALLEST = 1 << 16  # below that the allocator of the system has memory at hand
-MOST_FREE = 256 << 20  # bytes kept for nobody: what encoding a window of thirty seconds needs twice over
+MOST_FREE = 128 << 20  # bytes kept for nobody: what encoding a window of thirty seconds needs
 
 _ALONE = 3  # references to a room that nobody uses: the table's, the loop's, and the one that asks
 
