@@ -7,7 +7,7 @@ LLVM's integers have no sign; ours do, because widening, shifting and comparing 
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,12 @@ class Type:
 
     def __mul__(self, lanes: int) -> "Type":
         """This element, so many times."""
-        return replace(self, lanes=lanes)
+        return _of(self, lanes)
 
     @property
     def element(self) -> "Type":
         """The type of one lane."""
-        return replace(self, lanes=1)
+        return self if self.lanes == 1 else _of(self, 1)
 
     @property
     def is_float(self) -> bool:
@@ -53,6 +53,11 @@ class Type:
 
     def __repr__(self) -> str:
         return self.name if self.lanes == 1 else f"{self.name}x{self.lanes}"
+
+
+@cache
+def _of(type_: Type, lanes: int) -> Type:
+    return replace(type_, lanes=lanes)
 
 
 F32, F16, BF16 = Type("f32", 32, "<f4"), Type("f16", 16, "<f2"), Type("bf16", 16, "<u2")

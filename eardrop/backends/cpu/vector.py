@@ -74,6 +74,8 @@ class Value:
         self.type, self.held = type_, held
 
     def __add__(self, other: "Operand") -> "Value":
+        if isinstance(other, int) and other == 0 and not self.type.is_float:
+            return self  # offsets often are 0, and what isn't emitted needn't be optimised away
         return OPERATIONS["move" if self.type is PTR else "add"](self, other)
 
     def __sub__(self, other: "Operand") -> "Value":
@@ -213,9 +215,11 @@ def ir_type(type_: Type) -> Any:
 
 def const(type_: Type, number: Any) -> Value:
     """A number in every lane, or one for each lane."""
-    now = machine()
+    emitting = isinstance(machine(), Emitter)
+    if emitting and isinstance(number, int):
+        return Value(type_, _written_whole(type_, number))
     numbers = np.broadcast_to(np.asarray(number), type_.lanes).astype(type_.numpy)
-    if not isinstance(now, Emitter):
+    if not emitting:
         return Value(type_, numbers)
     return Value(type_, _written(type_, numbers.tobytes()))
 
@@ -225,6 +229,12 @@ def _written(type_: Type, numbers: bytes) -> Any:
     """LLVM's constant, which keeps how it is written: kernels hold the same few over and over."""
     listed = [float(x) if type_.is_float else int(x) for x in np.frombuffer(numbers, type_.numpy)]
     return ir.Constant(ir_type(type_), listed if type_.lanes > 1 else listed[0])
+
+
+@cache
+def _written_whole(type_: Type, number: int) -> Any:
+    """The same of one whole number in every lane, as most are, without making the lanes to look it up."""
+    return _written(type_, np.full(type_.lanes, number).astype(type_.numpy).tobytes())
 
 
 def zero(type_: Type) -> Value:
