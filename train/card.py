@@ -15,7 +15,7 @@ from eardrop.tools.evaluate import Run, Summary, score
 from train.formats import Measured, pair, table, verdict
 from train.learn import HOUR, Plan
 from train.report import DIGITS, by_kind, by_set
-from train.voices import ENGINES, VOICES
+from train.voices import ENGINES
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Training:
         """Numbers by the names that the card calls them."""
         held = torch.load(self.folder / "checkpoint.pt", map_location="cpu", weights_only=True)
         kept = [value for name, value in held["mean"].items() if not name.startswith("ctc.")]
-        sentences, samples = _spoken(self.speech)
+        spoken = _spoken(self.speech)
         return {
             "weights": sum(value.numel() for value in kept) / 1e6,
-            "sentences": sentences,
-            "speech_hours": samples / SAMPLE_RATE / HOUR,
+            "sentences": len(spoken),
+            "speech_hours": sum(samples for _, samples in spoken) / SAMPLE_RATE / HOUR,
             "steps": held["step"],
             "heard": held["seconds"] / HOUR,
             "cooldown": self.plan.cooldown,
@@ -71,7 +71,7 @@ def card(training: Training, measured: Sequence[Measured], shipped: Measured, te
         **{name: shipped.run.about[name] for name in ("machine", "eardrop", "date")},
         form=shipped.form,
         files=_files(shipped),
-        voices=_voices(),
+        voices=_voices(_spoken(training.speech)),
         architecture=_architecture(shipped.folder),
         sets=rates("set", [*by_set(shipped.run), _digit_by_digit(shipped.run)]),
         kinds=rates("kind", by_kind(shipped.run, tests / MANIFEST)),
@@ -120,14 +120,13 @@ def _files(shipped: Measured) -> str:
     return _table(("file", "size"), rows)
 
 
-def _voices() -> str:
-    """The engines, their share of the training speech, and their terms."""
-    whole = sum(voice.weight for voice in VOICES if voice.group == "seen")
-    rows = []
+def _voices(spoken: Sequence[tuple[str, int]]) -> str:
+    """The engines, how many voices of each were heard, their share of the training speech, and their terms."""
+    whole, rows = sum(samples for _, samples in spoken), []
     for name, engine in ENGINES.items():
-        seen = [voice for voice in VOICES if voice.engine == name and voice.group == "seen"]
-        share = sum(voice.weight for voice in seen) / whole
-        rows.append((name, f"{len(seen)}", f"{share:.0%}" if seen else "none: tests alone", engine.terms))
+        heard = {voice: samples for voice, samples in spoken if voice.startswith(f"{name}/")}
+        share = sum(samples for voice, samples in spoken if voice in heard) / whole
+        rows.append((name, f"{len(heard)}", f"{share:.0%}" if heard else "none: tests alone", engine.terms))
     return _table(("engine", "voices", "share of the speech", "terms"), rows)
 
 
@@ -151,10 +150,10 @@ def _architecture(folder: Path) -> str:
     return _table(("part", "what it is"), rows)
 
 
-def _spoken(speech: Path) -> tuple[int, int]:
-    """Sentences of the shards, and their samples."""
+def _spoken(speech: Path) -> list[tuple[str, int]]:
+    """The voice of each sentence of the shards, and its samples."""
     rows = [row for index in speech.glob("*.json") for row in json.loads(index.read_text(encoding="utf-8"))]
-    return len(rows), sum(samples for *_, samples in rows)
+    return [(voice, samples) for *_, voice, samples in rows]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
