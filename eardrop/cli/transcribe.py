@@ -23,7 +23,7 @@ EXAMPLES = """\
   eardrop transcribe -o subtitles -f srt,vtt film.mkv     files in a folder: subtitles/film.srt, subtitles/film.vtt
   eardrop transcribe -f html --words -o . interview.m4a   a page to read and hear it: click a word
   eardrop transcribe -o texts --resume recordings/        all in a folder; killed, the same command goes on
-  eardrop transcribe -m models/ *.wav > texts.txt         a line for each; names and warnings stay on the terminal
+  eardrop transcribe -m models/ *.wav > texts.txt         their texts; names and warnings stay on the terminal
   eardrop transcribe -hf LiquidAI/LFM2.5-Audio-1.5B-GGUF:Q4_0 -f json talk.mp3 | jq .text
   cat talk.ogg | eardrop transcribe -m text.gguf -
 """
