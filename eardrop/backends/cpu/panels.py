@@ -122,7 +122,7 @@ class Panel(Protocol):
     x_bytes: int
     w_bytes: int
 
-    def unpack(self, w: Value, stride: Value, line: int) -> None:
+    def unpack(self, w: Value, stride: Value, line: Value) -> None:
         """Fill a line of the panel from the sixteen rows whose stretch begins at w."""
 
     def multiply(self, x: Value, tile: Value) -> None:
@@ -153,8 +153,8 @@ def _product(name: str, make: Callable[[Blocking], Panel], *, whole: bool) -> Ke
                 for number in loop(0, count):
                     w = p.w + (low + number) * block.rows * p.stride + stretch * panel.w_bytes
                     _fetch(w + ahead, p.stride, block.rows, panel.w_bytes)
-                    for line in range(block.lines):
-                        panel.unpack(w + p.stride * (LANES * line), p.stride, line)
+                    for line in loop(0, block.lines):
+                        panel.unpack(w + p.stride * (line * LANES), p.stride, line)
                     for first in loop(start, end, block.columns):
                         x = p.x + (stretch * p.rows + first) * panel.x_bytes
                         tile = tiles + (number * block.tile + (first - start) * (block.lines * LINE))
@@ -174,11 +174,11 @@ def _write_out(p: Any, sums: Value, block: Blocking, number: Value, start: Value
     for place, name in enumerate(BEHIND):
         function = ACTIVATIONS[name] if name else _as_it_is
         for _ in when(p.activation == place):
-            for column in loop(start, end):
-                y = p.y + (column * p.m + number * block.rows) * 4
-                for line in range(block.lines):
+            for line in loop(0, block.lines):
+                for column in loop(start, end):
                     at = (column - start) * (block.lines * LINE) + line * LINE
-                    y.store(function(sums.load(F32 * LANES, at, align=LINE)), line * LINE)
+                    y = p.y + (column * p.m + number * block.rows) * 4 + line * LINE
+                    y.store(function(sums.load(F32 * LANES, at, align=LINE)))
 
 
 def _fetch(w: Value, stride: Value, rows: int, nbytes: int) -> None:
@@ -225,7 +225,7 @@ class _Blocks:
         self._rows, self._quads = scratch(LANES * STRETCH), scratch(STRETCH // QUAD * self._step)
         self._scales, self._minima = scratch(len(self._to.lanes) * self._step), scratch(self._to.sums * self._step)
 
-    def unpack(self, w: Value, stride: Value, line: int) -> None:
+    def unpack(self, w: Value, stride: Value, line: Value) -> None:
         """Row by row, then turned."""
         for row in loop(0, LANES):
             for span in range(self._spans):
@@ -313,7 +313,7 @@ class _Floats:
         self.w_bytes = PLAIN_STRETCH * element.nbytes
         self._panel = scratch(PLAIN_STRETCH * self._step)
 
-    def unpack(self, w: Value, stride: Value, line: int) -> None:
+    def unpack(self, w: Value, stride: Value, line: Value) -> None:
         """Sixteen rows by sixteen values at a time."""
         for at in loop(0, PLAIN_STRETCH, LANES):
             place = w + at * self._element.nbytes
@@ -349,7 +349,7 @@ class _BFloats:
         self.w_bytes = STRETCH * element.nbytes
         self._panel = scratch(STRETCH // PAIR * self._step)
 
-    def unpack(self, w: Value, stride: Value, line: int) -> None:
+    def unpack(self, w: Value, stride: Value, line: Value) -> None:
         """Sixteen rows by thirty-two values at a time."""
         for at in loop(0, STRETCH, PAIR * LANES):
             rows = [self._pairs(w + stride * row + at * self._element.nbytes) for row in range(LANES)]

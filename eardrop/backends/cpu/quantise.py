@@ -73,16 +73,19 @@ def quantise(to: Layout) -> Kernel:
 
     @kernel(f"quantise_{to.name}", x=PTR, out=PTR, rows=I64, spans=I64)
     def spans(p: Any, lo: Value, hi: Value) -> None:
-        sums, scales = scratch(to.values), scratch(4 * (to.values // BLOCK))
+        values, sums, scales = scratch(to.values), scratch(to.values), scratch(4 * (to.values // BLOCK))
         for item in loop(lo, hi):
             out = p.out + (item % p.spans * p.rows + item // p.spans) * to.nbytes
-            for block in range(to.values // BLOCK):
-                x = p.x.load(F32 * BLOCK, item * (4 * to.values) + 4 * BLOCK * block)
+            for block in loop(0, to.values // BLOCK):
+                x = p.x.load(F32 * BLOCK, item * (4 * to.values) + block * (4 * BLOCK))
                 most = larger(folded(absolute(x), larger), 1e-30)
                 q = rounded(x * (const(F32, 127.0) / most)).to(I8)
-                scatter(out, q, [to.order.index(block * (BLOCK // QUAD) + quad) for quad in range(BLOCK // QUAD)])
-                scales.store(most * (1 / 127), 4 * block)
-                sums.store(dot4(const(U8 * BLOCK, 1), q, zero(I32 * (BLOCK // QUAD)), most=1), BLOCK * block)
+                values.store(q, block * BLOCK)
+                scales.store(most * (1 / 127), block * 4)
+                sums.store(dot4(const(U8 * BLOCK, 1), q, zero(I32 * (BLOCK // QUAD)), most=1), block * BLOCK)
+            for first in range(0, len(to.order), BLOCK // QUAD):
+                places = [to.order.index(quad) for quad in range(first, first + BLOCK // QUAD)]
+                scatter(out, values.load(I8 * BLOCK, first * QUAD), places)
             _store_lanes(out, to, sums.load(I32 * (to.values // QUAD)), scales.load(F32 * (to.values // BLOCK)))
 
     return spans
