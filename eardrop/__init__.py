@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
     from eardrop.gguf import open_gguf
     from eardrop.loading import load
-    from eardrop.transcribe import Options, Recognizer, Score
+    from eardrop.transcribe import Live, Options, Progress, Recognizer, Score
     from eardrop.transcript import Lines, Result, Segment, Word
 
 # Where each public name lives. They are imported when they are first used: `eardrop --version` needs none.
@@ -53,7 +53,7 @@ _HOMES = {
     ),
     "open_gguf": "eardrop.gguf",
     "load": "eardrop.loading",
-    **dict.fromkeys(("Options", "Recognizer", "Score"), "eardrop.transcribe"),
+    **dict.fromkeys(("Live", "Options", "Progress", "Recognizer", "Score"), "eardrop.transcribe"),
     **dict.fromkeys(("Lines", "Result", "Segment", "Word"), "eardrop.transcript"),
 }
 
@@ -69,11 +69,13 @@ __all__ = [
     "FetchError",
     "Incomplete",
     "Lines",
+    "Live",
     "MelConfig",
     "MissingExtra",
     "ModelFileError",
     "OptionError",
     "Options",
+    "Progress",
     "Recognizer",
     "Result",
     "Score",
