@@ -134,6 +134,18 @@ def _ship(wishes: argparse.Namespace) -> None:
     ship(training, wishes.folder / "model", wishes.folder / "tests", wishes.recordings, tell=_note)
 
 
+def _detector(wishes: argparse.Namespace) -> None:
+    from train.detector import SHARDS, fitted
+    from train.speech import Corpus, make_shards
+
+    for _ in make_shards(wishes.folder / "speech", wishes.seed, SHARDS, processes=wishes.processes):
+        pass
+    corpus = Corpus(wishes.folder / "speech", SHARDS)
+    corpus.refresh()
+    weights, bias = fitted(corpus, wishes.seed)
+    print(f"WEIGHTS = np.array([{', '.join(f'{weight:.3f}' for weight in weights)}])\nBIAS = {bias:.3f}")
+
+
 def _finished(wishes: argparse.Namespace) -> Path:
     """The folder of the cooled model where there is one."""
     cooled: Path = wishes.folder / "cooled"
@@ -157,6 +169,7 @@ PARTS: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "formats": _formats,
     "examples": _examples,
     "ship": _ship,
+    "detector": _detector,
 }
 
 if __name__ == "__main__":

@@ -86,17 +86,17 @@ _Place: TypeAlias = tuple["np.memmap[tuple[int], np.dtype[np.int16]]", int, int,
 
 
 class Corpus:
-    """The shards that are there, memory-mapped; `refresh` finds those that came since."""
+    """The shards that are there, memory-mapped, or the first of them; `refresh` finds those that came since."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, shards: int | None = None) -> None:
+        self._folder, self._shards = folder, shards
         self._known: set[str] = set()
         self._closed: list[_Place] = []
         self._prose: list[_Place] = []
 
     def refresh(self) -> None:
         """Take in the shards that came since."""
-        for index in sorted(self._folder.glob("*.json")):
+        for index in sorted(self._folder.glob("*.json"))[: self._shards]:
             if index.name not in self._known:
                 self._known.add(index.name)
                 samples = np.memmap(index.with_suffix(".pcm"), "<i2", "r")

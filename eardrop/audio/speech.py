@@ -17,7 +17,7 @@ Float64: TypeAlias = npt.NDArray[np.float64]
 Span: TypeAlias = tuple[int, int]  # from a sample to the one behind the last
 
 FRAME = 256  # samples: 16 ms
-ON, OFF = 0.45, 0.3  # low, as lost speech is worse than noise kept: docs/windows.md has the numbers
+ON, OFF = 0.4, 0.21  # low, as lost speech is worse than noise kept: docs/windows.md has the numbers
 SILENT = 4 / 2**15  # what dithered digital silence of 16 bits swings between its extremes
 
 
@@ -93,19 +93,41 @@ LOWER = slice(2, 12)  # bands of 150 to 800 Hz
 STILL = 1e-10  # power of a band below which it holds nothing: far below the dither of 16 bits
 MOST_EXCESS = 40.0  # decibels
 
-# Logistic regression of speech on the mean excess of all bands, of the HIGHEST, of the LOWER ones: NEAR, then AROUND.
-# Fitted to spoken digits and synthetic voices with noises made by NumPy, frames of speech counted eightfold.
-WEIGHTS = np.array([-0.029, 0.076, 0.029, -0.176, 0.107, 0.112])
-BIAS = -2.089
+FEATURES = 6  # mean excess of all bands, of the HIGHEST, of the LOWER ones: NEAR, then AROUND
+
+# Logistic regression of speech on the features: `python -m train detector`, from synthetic speech and made noises.
+WEIGHTS = np.array([0.242, 0.031, -0.105, -0.709, 0.201, 0.488])
+BIAS = -3.019
 
 
 class SpectralDetector:
-    """Speech by the energy in bands over the noise there, in decibels: no matter how loud the recording is.
+    """Speech by the energy in bands over the noise there, a logistic regression on SpectralFeatures.
+
+    Decides half a second behind the recording, at its beginning a second and a half.
+    """
+
+    def __init__(self) -> None:
+        self._features = SpectralFeatures()
+
+    def push(self, samples: Float32) -> Float32:
+        """(n,) samples at 16 kHz → probabilities of speech of the frames that are decided, in order."""
+        return _probabilities(self._features.push(samples))
+
+    def finish(self) -> Float32:
+        """Those of the remaining frames; in all one for each FRAME that was begun."""
+        return _probabilities(self._features.finish())
+
+
+def _probabilities(features: Float64) -> Float32:
+    return np.asarray(1 / (1 + np.exp(-(features @ WEIGHTS + BIAS))), np.float32)
+
+
+class SpectralFeatures:
+    """By how many decibels a frame rises over the noise: no matter how loud the recording is.
 
     The noise of a band is next to the least of its last six seconds. Voices rise over it in few bands, mostly in lower
     ones, doors and wind in all: the excess is averaged over all bands, over the highest and over the lower, near the
-    frame and a sixth of a second around it, and a logistic regression weighs the six. Decides half a second behind the
-    recording, at its beginning a second and a half.
+    frame and a sixth of a second around it.
     """
 
     def __init__(self) -> None:
@@ -115,14 +137,14 @@ class SpectralDetector:
         self._minima: deque[Float64] = deque(maxlen=FLOOR_GROUPS)
         self._excess: Float64 | None = None  # of the last group that was judged, and of the next
 
-    def push(self, samples: Float32) -> Float32:
-        """(n,) samples at 16 kHz → probabilities of speech of the frames that are decided, in order."""
+    def push(self, samples: Float32) -> Float64:
+        """(n,) samples at 16 kHz → (frames, FEATURES) decibels of the frames that are decided, in order."""
         self._received += len(samples)
         found = self._heard(samples)
         self._given += len(found)
         return found
 
-    def finish(self) -> Float32:
+    def finish(self) -> Float64:
         """Those of the remaining frames; in all one for each FRAME that was begun."""
         missing = -(-self._received // FRAME) - self._given
         there_and_back = np.concatenate(
@@ -130,9 +152,9 @@ class SpectralDetector:
         )  # zeros would be a pause
         return self._heard(np.resize(there_and_back, (EARLY + 3) * GROUP * FRAME))[:missing]
 
-    def _heard(self, samples: Float32) -> Float32:
+    def _heard(self, samples: Float32) -> Float64:
         self._held = np.concatenate([self._held, samples])
-        found = [np.zeros(0, np.float32)]
+        found = [np.zeros((0, FEATURES))]
         while len(self._held) >= GROUP_SAMPLES:
             found += [self._judged(excess) for excess in self._excesses(_bands(self._held[:GROUP_SAMPLES]))]
             self._held = self._held[GROUP * FRAME :]
@@ -150,15 +172,14 @@ class SpectralDetector:
         floor = np.sort(self._minima, axis=0)[min(RANK, len(self._minima) - 1)]
         return [_excess(group, floor) for group in groups]
 
-    def _judged(self, following: Float64) -> Float32:
-        """Takes the next group; gives the probabilities of the one before it, which the first doesn't have."""
+    def _judged(self, following: Float64) -> Float64:
+        """Takes the next group; gives the features of the one before it, which the first doesn't have."""
         if self._excess is None:
             self._excess = np.concatenate([np.zeros_like(following), following])
-            return np.zeros(0, np.float32)
+            return np.zeros((0, FEATURES))
         three = np.concatenate([self._excess, following])
         self._excess = three[GROUP:]
-        features = np.concatenate([_averaged(three, NEAR), _averaged(three, AROUND)], axis=1)
-        return np.asarray(1 / (1 + np.exp(-(features @ WEIGHTS + BIAS))), np.float32)
+        return np.concatenate([_averaged(three, NEAR), _averaged(three, AROUND)], axis=1)
 
 
 def _bands(samples: Float32) -> Float64:

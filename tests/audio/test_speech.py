@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eardrop.audio import SAMPLE_RATE
-from eardrop.audio.speech import FRAME, ON, Spans, SpectralDetector, is_silent
+from eardrop.audio.speech import FRAME, ON, Spans, SpectralDetector, SpectralFeatures, is_silent
 from eardrop.ops import Float32
 
 
@@ -87,11 +87,11 @@ def test_digital_silence_holds_no_speech_and_noise_none_for_long() -> None:
 
 
 def test_memory_does_not_grow() -> None:
-    detector = SpectralDetector()
+    features = SpectralFeatures()
     for _ in range(40):
-        detector.push(hiss(1))
-    assert len(detector._held) <= 2 * FRAME * 18
-    assert len(detector._minima) <= 24
+        features.push(hiss(1))
+    assert len(features._held) <= 2 * FRAME * 18
+    assert len(features._minima) <= 24
 
 
 def test_silence_is_what_dither_may_do_on_any_offset() -> None:
