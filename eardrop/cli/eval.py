@@ -12,13 +12,12 @@ import numpy as np
 
 from eardrop.audio import SAMPLE_RATE
 from eardrop.bench.machine import processor
-from eardrop.cli.flags import Parser, add_model, add_options, computed, find_model, given
+from eardrop.cli.flags import Parser, add_model, add_options, given, loaded
 from eardrop.cli.sheet import Section, show
 from eardrop.cli.side_by_side import side_by_side
 from eardrop.cli.terminal import ERRORS, NOTES, Voice, bar, console
 from eardrop.cores import usable_processors
 from eardrop.errors import AudioTooLong, EardropError, OptionError
-from eardrop.loading import load
 from eardrop.printable import printable
 from eardrop.tools.bootstrap import Difference, Interval
 from eardrop.tools.corpus import GROUP, Corpus, Heard, Utterance, matched, read_corpus, read_hypotheses
@@ -141,15 +140,13 @@ class _Work:
 
     def transcribed(self) -> Run:
         """Texts of the model that was named."""
-        wishes, quiet = self._wishes, self._voice.level < NOTES
+        wishes = self._wishes
         options = given(wishes, Options)
         checked = Options(**options)
-        model, projector = find_model(wishes, self._voice)
-        with bar("loading", shown=not quiet) as progress:
-            asr = load(model, projector=projector, progress=progress, **computed(wishes))
-        with asr, bar("transcribing", shown=not quiet) as progress:
+        with loaded(wishes, self._voice) as asr, bar("transcribing", shown=self._voice.level >= NOTES) as progress:
             language = language_of(asr.model, checked.language)
-            asr.transcribe(np.zeros(SAMPLE_RATE, np.float32), max_tokens=1)  # kernels are compiled at their first call
+            hiss = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE).astype(np.float32)  # silence isn't asked about
+            asr.transcribe(hiss, max_tokens=1)  # kernels are compiled at their first call
             heard = list(listen(asr, self._corpus.utterances, options, failed=self._failed, progress=progress))
             about = {
                 "model": asr.model.name,

@@ -11,12 +11,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from eardrop.cli.fetching import fetch_shown
-from eardrop.cli.terminal import Voice
+from eardrop.cli.terminal import NOTES, Voice, bar
 from eardrop.errors import OptionError
 from eardrop.hub import DEMONSTRATION, Files, HubName, is_bundled, locate, not_fetched, require_name
 
 if TYPE_CHECKING:
     from eardrop.ops.backend import Backend
+    from eardrop.transcribe import Recognizer
 
 Group: TypeAlias = "argparse.ArgumentParser | argparse._ArgumentGroup"
 
@@ -110,7 +111,7 @@ def _finite(text: str) -> float:
     return number
 
 
-def _clock(text: str) -> float:
+def clock(text: str) -> float:
     """Seconds, or minutes and hours before them: 62.5, 1:02.5, 0:01:02.5."""
     if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d*)?", text):
         raise argparse.ArgumentTypeError(f"expected seconds or h:m:s, found {text!r}")
@@ -132,7 +133,7 @@ def add_options(parser: Group, options: type) -> None:
             dest=field.name,
             default=argparse.SUPPRESS,  # only what was asked for is handed on: defaults have one home
             help=field.metadata["help"],
-            **({"type": _clock, "metavar": "TIME"} if "clock" in field.metadata else _reading(hints[field.name])),
+            **({"type": clock, "metavar": "TIME"} if "clock" in field.metadata else _reading(hints[field.name])),
         )
 
 
@@ -196,6 +197,15 @@ def named_model(wishes: argparse.Namespace) -> HubName | str | None:
     if wishes.mmproj == "":
         raise OptionError("--mmproj is empty; name the projector, or leave the flag out to find it beside the model")
     return require_name(wishes.hf_repo) if wishes.hf_repo else wishes.model or None
+
+
+def loaded(wishes: argparse.Namespace, voice: Voice, **more: Any) -> "Recognizer":
+    """A recogniser of the model that was named, as the flags have it; `more` for `load`. A bar shows how it loads."""
+    from eardrop.loading import load
+
+    model, projector = find_model(wishes, voice)
+    with bar("loading", shown=voice.level >= NOTES) as progress:
+        return load(model, projector=projector, progress=progress, **computed(wishes), **more)
 
 
 def find_model(wishes: argparse.Namespace, voice: Voice, *, bundled: bool = True) -> Files:

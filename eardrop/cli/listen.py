@@ -8,10 +8,9 @@ from contextlib import closing, contextmanager
 from typing import Any, TypeAlias
 
 from eardrop.audio import SAMPLE_RATE, RawPCM, blocks
-from eardrop.cli.flags import Parser, add_model, computed, find_model
-from eardrop.cli.terminal import ERRORS, NOTES, Region, Screen, Voice, bar
+from eardrop.cli.flags import Parser, add_model, loaded
+from eardrop.cli.terminal import ERRORS, NOTES, Region, Screen, Voice
 from eardrop.errors import AudioError, MissingExtra, OptionError
-from eardrop.loading import load
 from eardrop.ops import Float32
 from eardrop.printable import printable
 from eardrop.transcribe import Live
@@ -40,10 +39,7 @@ def main(words: Sequence[str]) -> int:
     if wishes.source is None:
         _sounddevice()  # what is missing is told before the model is loaded
     voice = Voice(ERRORS if wishes.quiet else NOTES)
-    model, projector = find_model(wishes, voice)
-    with bar("loading", shown=not wishes.quiet) as progress:
-        asr = load(model, projector=projector, progress=progress, **computed(wishes))
-    with asr, _heard(wishes) as heard, _page(wishes.format) as show:
+    with loaded(wishes, voice) as asr, _heard(wishes) as heard, _page(wishes.format) as show:
         live = asr.live(every=wishes.every, ends=wishes.ends, told=show, language=wishes.language)
         try:
             for block in heard:

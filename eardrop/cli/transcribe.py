@@ -6,15 +6,14 @@ from functools import partial
 from pathlib import Path
 
 from eardrop.audio import recordings_in
-from eardrop.cli.flags import Parser, add_model, add_options, computed, find_model, given
+from eardrop.cli.flags import Parser, add_model, add_options, given, loaded
 from eardrop.cli.output_flags import add_output, chosen_formats, chosen_lines, chosen_paths, folder_of
-from eardrop.cli.terminal import ERRORS, NOTES, Voice, bar
+from eardrop.cli.terminal import ERRORS, NOTES, Voice
 from eardrop.cli.transcripts import STDIN, Folder, Printed, Target
 from eardrop.cli.watch import WATCHES, watch
 from eardrop.cli.whisper_flags import add_whisper, translated
 from eardrop.cli.work import Work
 from eardrop.errors import Incomplete, OptionError
-from eardrop.loading import load
 from eardrop.printable import printable
 from eardrop.transcribe import Options, job_of, language_of
 
@@ -37,9 +36,7 @@ def main(words: Sequence[str]) -> int:
     options = given(wishes, Options)
     checked = Options(**options)  # wrong wishes are known before the model is loaded
     target = _target(wishes, files)
-    model, projector = find_model(wishes, voice)
-    with bar("loading", shown=not wishes.quiet) as progress:
-        asr = load(model, projector=projector, progress=progress, streams=wishes.batch, **computed(wishes))
+    asr = loaded(wishes, voice, streams=wishes.batch)
     with asr, target.opened(job_of(asr.model, checked)), watch(wishes.progress, voice, len(files)) as shown:
         language_of(asr.model, checked.language)
         return Work(asr, options, target, voice, shown, several=len(files) > 1, strict=wishes.strict).transcribe(files)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from eardrop.cli.flags import Group
+from eardrop.cli.flags import Group, clock
 from eardrop.errors import OptionError
 
 Meaning = Callable[[Any], Mapping[str, Any]]  # a value → what it changes among the wishes
@@ -51,10 +51,10 @@ def truth(text: str) -> bool:
 
 
 def _clip(text: str) -> Mapping[str, Any]:
-    times = [float(part) for part in text.split(",")]
+    times = text.split(",")
     if len(times) > 2:
         raise OptionError("one stretch can be transcribed at a time: give its start and its end")
-    return dict(zip(("start", "end"), times, strict=False))
+    return dict(zip(("start", "end"), map(clock, times), strict=False))
 
 
 GREEDY = "the likeliest token is always taken"
@@ -100,7 +100,7 @@ def translated(wishes: argparse.Namespace) -> argparse.Namespace:
         if hasattr(wishes, name := f"whisper {flag.names[0]}"):
             try:
                 meant |= flag.meaning(getattr(wishes, name))
-            except (OptionError, ValueError) as error:
+            except (OptionError, argparse.ArgumentTypeError) as error:
                 raise OptionError(f"{flag.names[0]}: {error}") from None
     if (duration := meant.pop("duration", None)) is not None:
         meant["end"] = meant.get("start", 0.0) + duration

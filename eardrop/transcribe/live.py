@@ -10,7 +10,6 @@ never taken back; what follows it may change until the utterance ends, with a si
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
 from typing import Self
 
 import numpy as np
@@ -24,6 +23,7 @@ from eardrop.stages import stage
 from eardrop.transcribe.options import Options
 from eardrop.transcribe.question import language_of, question
 from eardrop.transcript import Result, Segment
+from eardrop.transcript.align import distance, shared
 
 PAD = round(0.25 * SAMPLE_RATE)  # samples before and behind speech that belong to an utterance
 
@@ -55,8 +55,7 @@ class _Utterance:
     def agree(self, new: Hypothesis) -> None:
         """Commit the words with which two hypotheses in a row go on."""
         before, self.hypothesis = self.volatile, new
-        pairs = takewhile(lambda pair: pair[0] == pair[1], zip(before, self.volatile, strict=False))
-        self.committed = [*self.committed, *(word for word, _ in pairs)]
+        self.committed = [*self.committed, *before[: shared(before, self.volatile)]]
 
     @property
     def volatile(self) -> list[str]:
@@ -65,19 +64,11 @@ class _Utterance:
 
 
 def behind(committed: Sequence[str], words: Sequence[str]) -> int:
-    """How many of `words` say what is committed already: those whose edit distance to it is least."""
-    distances = list(range(len(words) + 1))
-    for said in committed:
-        above, distances[0] = distances[0], distances[0] + 1
-        for j, word in enumerate(words):
-            above, distances[j + 1] = (
-                distances[j + 1],
-                min(above + (word != said), distances[j] + 1, distances[j + 1] + 1),
-            )
+    """How many of `words` say what is committed already: those that differ least from it, of several that end alike."""
     last = committed[-1:]
     return min(
         range(len(words) + 1),
-        key=lambda j: (distances[j], [*words[j - 1 : j]] != [*last], abs(j - len(committed))),
+        key=lambda j: (distance(committed, words[:j]), [*words[:j][-1:]] != [*last], abs(j - len(committed))),
     )
 
 

@@ -1,12 +1,12 @@
 """The wishes of one transcription: keywords of the Python API, and flags of the command line derived from them."""
 
 from dataclasses import dataclass, field
-from typing import Literal, TypedDict
+from typing import Literal, TypeAlias, TypedDict, get_args
 
 from eardrop.audio import DAY
 from eardrop.errors import OptionError
 
-CHANNELS: tuple[str, ...] = ("mix", "split")
+Mixing: TypeAlias = Literal["mix", "split"]
 
 
 class Wishes(TypedDict, total=False):
@@ -20,7 +20,7 @@ class Wishes(TypedDict, total=False):
     words: bool
     start: float
     end: float | None
-    channels: Literal["mix", "split"]
+    channels: Mixing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Options:
     words: bool = field(default=False, metadata={"help": "estimate when each word was said"})
     start: float = field(default=0.0, metadata={"help": "where to begin: seconds, or 1:02:03.5", "clock": True})
     end: float | None = field(default=None, metadata={"help": "where to end (default: the recording's)", "clock": True})
-    channels: Literal["mix", "split"] = field(
+    channels: Mixing = field(
         default="mix", metadata={"help": "one text of all channels, or split: each its own speaker (default: mix)"}
     )
 
@@ -61,7 +61,7 @@ class Options:
             raise OptionError(f"start is {self.start:g} seconds, expected 0 or more")
         if self.end is not None and not self.end > self.start:
             raise OptionError(f"end is {self.end:g} seconds, expected more than start, {self.start:g}")
-        if self.channels not in CHANNELS:
-            raise OptionError(f"channels is {self.channels!r}, expected {' or '.join(CHANNELS)}")
+        if self.channels not in get_args(Mixing):
+            raise OptionError(f"channels is {self.channels!r}, expected {' or '.join(get_args(Mixing))}")
         if self.window is not None and not self.window >= 1:
             raise OptionError(f"window is {self.window:g} seconds, expected at least 1")

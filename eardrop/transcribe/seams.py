@@ -7,6 +7,8 @@ of words that both have in common decides: the first window keeps it, the second
 import re
 from collections.abc import Sequence
 
+from eardrop.transcript.align import shared
+
 MOST_WORDS_A_SECOND = 8.0
 
 
@@ -18,16 +20,10 @@ def common_run(before: Sequence[str], after: Sequence[str], seconds: float) -> t
     most = 2 + int(seconds * MOST_WORDS_A_SECOND)
     first = max(0, len(before) - most)
     ends, starts = [_plain(word) for word in before[first:]], [_plain(word) for word in after[:most]]
-    runs = ((_length(ends[i:], starts[j:]), i, j) for i in range(len(ends)) for j in range(len(starts)) if ends[i])
+    runs = ((shared(ends[i:], starts[j:]), i, j) for i in range(len(ends)) for j in range(len(starts)) if ends[i])
     # of several as long the one that loses least of either window
     length, i, j = max(runs, key=lambda run: (run[0], run[1] - run[2]), default=(0, 0, 0))
     return (first + i + length, j + length) if length else None
-
-
-def _length(ends: Sequence[str], starts: Sequence[str]) -> int:
-    """How many words are the same from here on."""
-    pairs = zip(ends, starts, strict=False)
-    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(ends), len(starts)))
 
 
 def _plain(word: str) -> str:

@@ -29,10 +29,7 @@ from eardrop.transcribe.words import WORDS_BY, words_of
 from eardrop.transcript import Result, Segment, Word
 
 ATTEMPTS = 2  # how often a stretch is halved before what is wrong with its text is told
-
-MOST_SECONDS_OF_WORDS = (
-    60.0  # of a window: where the decoder looked grows with its square, 140 MB at this of a real one
-)
+MOST_SECONDS_OF_WORDS = 60.0  # of a window: what says where a real model looked takes 140 MB then, and grows squarely
 
 
 @dataclass(frozen=True)
@@ -142,7 +139,7 @@ class Transcription:
         held: Heard | None = None
         for heard in self._heard():
             if held is not None:
-                held, heard = joined(held, heard)
+                held, heard = joined(held, heard, self._time)
                 yield self._segment(held)
             held = heard if heard.window.seam == "overlap" else None
             if held is None:
@@ -285,15 +282,15 @@ class Transcription:
             return words_of(heard.tokens, heard.looked, heard.window.samples, start=start, language=self.language)
 
 
-def joined(first: Heard, second: Heard) -> tuple[Heard, Heard]:
-    """Two windows that overlap, each word of the overlap left to one of them."""
+def joined(first: Heard, second: Heard, time_of: Callable[[int], float]) -> tuple[Heard, Heard]:
+    """Two windows that overlap, each word of the overlap left to one of them; `time_of` a sample, for who is told."""
     seconds = (first.window.stop - second.window.start) / SAMPLE_RATE
     before, after = _spelling(first.tokens), _spelling(second.tokens)
     place = common_run([_spelt(word) for word in before], [_spelt(word) for word in after], seconds)
     if place is None:
         if not (before and after):
             return first, second
-        middle = (first.window.stop + second.window.start) / 2 / SAMPLE_RATE
+        middle = time_of((first.window.stop + second.window.start) // 2)
         doubt = Fault(1, f"there is no pause at {middle:.1f} s: words there may be doubled or lost")
         return replace(first, faults=(*first.faults, doubt)), second
     kept, gone = place

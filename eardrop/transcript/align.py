@@ -49,8 +49,8 @@ def align(reference: Sequence[str], heard: Sequence[str]) -> list[Pair]:
 
     Time and memory grow with len(reference) × len(heard), but 64 cells are one step: 15,000 words take 60 MB.
     """
-    same = _shared(reference, heard)
-    tail = _shared(reference[same:][::-1], heard[same:][::-1])
+    same = shared(reference, heard)
+    tail = shared(reference[same:][::-1], heard[same:][::-1])
     middle = _traced(reference[same : len(reference) - tail], heard[same : len(heard) - tail])
     equal = list(zip(reference, reference, strict=True))
     return equal[:same] + middle + equal[len(reference) - tail :]
@@ -72,7 +72,7 @@ def distance(reference: Sequence[Hashable], heard: Sequence[Hashable]) -> int:
     return len(heard) + up.bit_count() - down.bit_count()
 
 
-def _shared(a: Sequence[str], b: Sequence[str]) -> int:
+def shared(a: Sequence[str], b: Sequence[str]) -> int:
     """How many both begin with: a best alignment pairs them, and most texts are nearly equal."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 

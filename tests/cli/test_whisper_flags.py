@@ -46,7 +46,7 @@ def test_their_flags_mean_ours(line, wishes):
         ("--beam_size 5 a", "--beam-size: expected 1, found 5"),
         ("--initial_prompt Dr a", "--initial-prompt: these models were trained with a prompt of their own alone"),
         ("--clip_timestamps 1,2,3 a", "one stretch can be transcribed at a time"),
-        ("--clip_timestamps a,b a", "--clip-timestamps: could not convert"),
+        ("--clip_timestamps a,b a", "--clip-timestamps: expected seconds or h:m:s, found 'a'"),
         ("--fp16 maybe a", "expected True or False, found 'maybe'"),
         ("--start 1:x a", "expected seconds or h:m:s, found '1:x'"),
     ],

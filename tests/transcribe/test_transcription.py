@@ -152,6 +152,12 @@ def test_a_seam_where_no_word_is_common_is_told(heard):
     assert result.text == "we went to the old by a great sea"
 
 
+def test_a_seam_in_a_stretch_is_told_by_the_time_of_the_whole(heard):
+    texts = {3.0: "we went to the old", 2.0: "by a great sea"}
+    result = heard(texts.__getitem__, window(0, 3, seam="overlap"), window(1.5, 3.5), start=20.0)
+    assert result.warnings == ("there is no pause at 22.2 s: words there may be doubled or lost",)
+
+
 def test_a_recording_that_ends_at_a_seam_keeps_its_last_window(heard):
     assert heard(lambda seconds: "the very end", window(0, 3, seam="overlap")).text == "the very end"
 
