@@ -13,6 +13,15 @@ _JAPANESE = re.compile(r"(?<![A-Za-z])(JP|Japanese)(?![A-Za-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
+class WindowSeconds:
+    """What a recording is cut into for a model, unless somebody wants others: see `transcribe.windows`."""
+
+    target: float  # of a window, usually
+    longest: float  # and at most
+    skip: float  # longer silences are left out
+
+
+@dataclass(frozen=True)
 class Architecture:
     """One family of speech models."""
 
@@ -22,7 +31,7 @@ class Architecture:
     ends_text: tuple[str, ...]  # control tokens with which it leaves text, besides the vocabulary's own ends
     least_seconds: float  # shorter audio holds no word: transcribed as nothing
     most_seconds: float  # of one window
-    window_seconds: tuple[float, float]  # of a window, usually and at most, unless somebody wants others
+    windows: WindowSeconds
     tokens_per_second: float  # more text than that is no transcript: the limit of a window
     tokens_beside: int  # allowed on top, for the shortest clips
 
@@ -49,7 +58,9 @@ LFM2_AUDIO = Architecture(
     ends_text=("<|audio_start|>",),  # it wants to speak now (spec §8.2)
     least_seconds=0.02,
     most_seconds=327.84,  # llama.cpp's limit for these files: 2 · 16,392 + 1 mel frames (golden README)
-    window_seconds=(20.0, 30.0),
+    windows=WindowSeconds(target=20.0, longest=30.0, skip=2.0),
     tokens_per_second=12.5,  # one per encoder row; fast English speech needs half of it
     tokens_beside=16,
 )
+
+DEMONSTRATION_WINDOWS = WindowSeconds(target=1.0, longest=14.0, skip=0.5)  # a sentence is what the small model knows

@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from eardrop.architecture import LFM2_AUDIO, Architecture
+from eardrop.architecture import LFM2_AUDIO, Architecture, WindowSeconds
 from eardrop.audio.log_mel import MelConfig, log_mel
 from eardrop.dialect import REFERENCE, Dialect
 from eardrop.errors import AudioError, AudioTooLong, EngineClosed, OptionError
@@ -49,7 +49,7 @@ class Model:
     files: tuple[GgufFile, ...] = ()
     architecture: Architecture = LFM2_AUDIO
     languages: tuple[str, ...] = ("en",)  # it writes, its own first
-    window_seconds: tuple[float, float] = LFM2_AUDIO.window_seconds  # of what it transcribes as one: usual, most
+    windows: WindowSeconds = LFM2_AUDIO.windows  # what it transcribes as one
     demonstration: str = ""  # of the pair that ships: that it only shows how things go, and how to get a real one
 
     @property

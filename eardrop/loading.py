@@ -4,12 +4,12 @@ import os
 from collections.abc import Callable
 from functools import partial
 
-from eardrop.architecture import LFM2_AUDIO
+from eardrop.architecture import DEMONSTRATION_WINDOWS, LFM2_AUDIO
 from eardrop.backends import choose
 from eardrop.engine import Engine, Model
 from eardrop.errors import ModelFileError
 from eardrop.gguf import GgufFile, open_gguf
-from eardrop.hub import DEMONSTRATION, DEMONSTRATION_SECONDS, fetch, find_projector, is_bundled, locate
+from eardrop.hub import DEMONSTRATION, fetch, find_projector, is_bundled, locate
 from eardrop.model.kinds import Kind, require
 from eardrop.model.shape import DecoderShape, EncoderShape, decoder_shape, encoder_shape
 from eardrop.model.weights import load_decoder, load_encoder
@@ -95,7 +95,7 @@ def _loaded(text: GgufFile, audio: GgufFile, backend: Backend, progress: Callabl
         backend=backend,
         files=(text, audio),
         languages=LFM2_AUDIO.languages(text.facts, text.path.name),
-        window_seconds=DEMONSTRATION_SECONDS if bundled else LFM2_AUDIO.window_seconds,
+        windows=DEMONSTRATION_WINDOWS if bundled else LFM2_AUDIO.windows,
         demonstration=DEMONSTRATION if bundled else "",
     )
     progress(1.0)  # whatever a file holds besides

@@ -19,7 +19,7 @@ ROOMS: dict[str, set[str]] = {
     "architecture": {"audio"},
     "engine": {"gguf", "audio", "text", "ops", "model", "search", "architecture"},
     "transcript": {"audio"},  # a page draws and plays the recording
-    "transcribe": {"audio", "text", "ops", "search", "engine", "transcript"},
+    "transcribe": {"audio", "text", "ops", "search", "architecture", "engine", "transcript"},
     "hub": set(),  # nothing of a model: it knows files by their names
     "loading": {"gguf", "text", "ops", "backends", "model", "architecture", "engine", "transcribe", "hub"},
     "ray": {"audio", "transcribe", "loading"},

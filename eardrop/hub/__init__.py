@@ -6,7 +6,6 @@ from eardrop.hub.download import Plan, ask, fetch, take
 from eardrop.hub.names import KNOWN, HubName, parse, require_name
 from eardrop.hub.resolve import (
     DEMONSTRATION,
-    DEMONSTRATION_SECONDS,
     is_bundled,
     locate,
     not_fetched,
@@ -17,7 +16,6 @@ from eardrop.hub.resolve import (
 
 __all__ = [
     "DEMONSTRATION",
-    "DEMONSTRATION_SECONDS",
     "KNOWN",
     "Cached",
     "Files",

@@ -18,8 +18,6 @@ from eardrop.knobs import MODEL
 BUNDLED = Path(__file__).parent.parent / "data"  # the pair that ships
 DEMONSTRATION = f"this is a small model for demonstration; for a real one: eardrop models fetch {KNOWN[0]}"
 
-DEMONSTRATION_SECONDS = 1.0, 14.0  # of a window, usual and most: a sentence is what it knows best
-
 
 def locate(
     model: str | os.PathLike[str] | HubName | None,

@@ -82,7 +82,7 @@ class Captions:
         self._engine, self._options, self._detector = engine, options, detector
         self._question = question(engine.model, options.language)
         self._ends = round(ends * SAMPLE_RATE)
-        self._most = round((options.window or engine.model.window_seconds[1]) * SAMPLE_RATE)
+        self._most = round((options.window or engine.model.windows.longest) * SAMPLE_RATE)
         self._spans = Spans()
         self._closed: list[tuple[int, int]] = []
         self._held: Float32 = np.zeros(0, np.float32)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from eardrop.architecture import WindowSeconds
 from eardrop.audio import SAMPLE_RATE, Blocks, Source, blocks, name_of
 from eardrop.engine import Engine, Handle, Token
 from eardrop.errors import Cancelled, OptionError
@@ -167,8 +168,8 @@ class Transcription:
         """Those long enough to hold a word; what lies between them was skipped."""
         least = self.engine.model.architecture.least_seconds * SAMPLE_RATE
         reached = 0
-        target, longest = self._window_seconds()
-        for window in windows(self._read(), target=target, longest=longest):
+        seconds = self._window_seconds()
+        for window in windows(self._read(), target=seconds.target, longest=seconds.longest, skip=seconds.skip):
             self._skip(reached, window.start)
             reached, self._heard_nobody = window.stop, not window.speech
             if len(window.samples) >= least:
@@ -202,16 +203,15 @@ class Transcription:
         """Seconds of the recording, to the millisecond."""
         return round(self.options.start + sample / SAMPLE_RATE, 3)
 
-    def _window_seconds(self) -> tuple[float, float]:
-        """Of a window: usual, most."""
+    def _window_seconds(self) -> WindowSeconds:
+        """The model's, but for the longest that somebody wants."""
         model = self.engine.model
-        target, longest = model.window_seconds
-        longest = self.options.window or longest
+        longest = self.options.window or model.windows.longest
         if longest > model.architecture.most_seconds:
             raise OptionError(f"a window of {longest:g} s is too long: it holds {model.architecture.most_seconds:g} s")
         if self.options.words and longest > MOST_SECONDS_OF_WORDS:
             raise OptionError(f"words need windows of at most {MOST_SECONDS_OF_WORDS:g} s, found {longest:g}")
-        return min(target, longest), longest
+        return replace(model.windows, target=min(model.windows.target, longest), longest=longest)
 
     def _ask(self, window: Window) -> Handle:
         self._check_wanted()
