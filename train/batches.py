@@ -20,10 +20,10 @@ SYSTEM = "Perform ASR."
 ROW = SAMPLE_RATE * 8 // 100  # samples to an encoder row
 NOWHERE = -100  # a label that counts for no loss
 POOL = 400  # utterances that are sorted by length at a time
-JOINED, SILENT = 0.15, 0.04  # shares of clips of several sentences, and without any, once all is hard
+JOINED, SILENT = 0.35, 0.04  # shares of clips of several sentences, and without any, once all is hard
 SHORT, SHORT_HOURS = 2.5, 1.5  # at first only sentences of so many seconds, until so many hours were heard
 EASY_HOURS, HARD_HOURS = 3.0, 12.0  # nothing is worsened before the first; from the second on, anything may be
-LONGEST = 16.0  # seconds of a clip
+LONGEST = 20.0  # seconds of a clip
 
 
 @dataclass(frozen=True)
