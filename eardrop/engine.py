@@ -33,7 +33,7 @@ from eardrop.search import Batch, Choice, Finish, Greedy, Look, Mask, Search, St
 from eardrop.stages import stage
 from eardrop.text import Media, Part, Tokenizer
 
-TOGETHER_SECONDS = 120  # of clips that are encoded in one batch
+TOGETHER_SECONDS = 60  # of clips that are encoded in one batch
 PATIENCE_SECONDS = 0.05  # with what can't be stopped, log-mel and compiling, when an engine is closed
 
 

@@ -28,6 +28,7 @@ from eardrop.backends.cpu import (
 from eardrop.backends.cpu.compiler import Compiler
 from eardrop.backends.cpu.flow import Kernel
 from eardrop.backends.cpu.products import PLAIN, Matrix, Products, readable
+from eardrop.backends.cpu.rooms import Rooms, apart
 from eardrop.backends.cpu.running import Floats, Ints
 from eardrop.backends.cpu.target import Target, chosen
 from eardrop.backends.cpu.team import Program, Team, word
@@ -51,11 +52,12 @@ class Recording:
 
     team: Team
     parts: list[Program | Callable[[], None]] = field(default_factory=list)
+    rooms: Rooms = field(default_factory=Rooms)
 
     def program(self) -> Program:
         """The program that the next kernel belongs to."""
         if not self.parts or not isinstance(self.parts[-1], Program):
-            self.parts.append(Program())
+            self.parts.append(Program(self.rooms))
         last = self.parts[-1]
         assert isinstance(last, Program)
         return last
@@ -105,6 +107,7 @@ class CpuBackend(NumpyBackend):
     """Kernels of this package; arrays are NumPy's, weights stay in their file."""
 
     name = "cpu"
+    kv_types: tuple[str, ...] = ("float16", "float32")  # half of the memory, and what llama.cpp keeps
 
     def __init__(self, threads: int | None = None, precision: str = "float32") -> None:
         self.target: Target = chosen()
@@ -232,11 +235,12 @@ class CpuBackend(NumpyBackend):
 
     def capture(self, step: Callable[..., Any], *slots: npt.NDArray[Any]) -> Callable[[], Any]:
         """Record: kernels become programs, references calls between them."""
-        self._own.recording = Recording(self._team)
+        recording = self._own.recording = Recording(self._team)
         self._own.products.forget()
         try:
-            result = step(*slots)
-            replay = self._own.recording.replay()
+            with apart(recording.rooms):
+                result = step(*slots)
+            replay = recording.replay()
         finally:
             self._own.recording = None
             self._own.products.forget()

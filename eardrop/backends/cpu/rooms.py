@@ -1,23 +1,69 @@
 """Memory for results, used again: fresh pages cost more time than many operations need to fill them.
 
-A room is free when nobody but this table refers to it: NumPy's views count as references to the array they view.
+A room is free when nobody but its table refers to it: NumPy's views count as references to the array they view. All
+share one table, but for what is recorded: a captured step writes the same rooms at each replay, so it has its own.
 """
 
 import math
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 SMALLEST = 1 << 16  # below that the allocator of the system has memory at hand
-MOST_FREE = 128 << 20  # bytes kept for nobody: what encoding a window of thirty seconds needs
+MOST_FREE = 64 << 20  # bytes kept for nobody: most of what encoding a window of thirty seconds needs
 
 _ALONE = 3  # references to a room that nobody uses: the table's, the loop's, and the one that asks
 
-_rooms: dict[int, list[npt.NDArray[np.uint8]]] = {}  # by their size: thousands are asked for in a second
-_lock = threading.Lock()
+
+@dataclass(eq=False)
+class Rooms:
+    """A table of rooms, by their size: thousands are asked for in a second. `most_free` bytes are kept for nobody."""
+
+    most_free: float = math.inf
+    by_size: dict[int, list[npt.NDArray[np.uint8]]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self, nbytes: int) -> npt.NDArray[np.uint8]:
+        """So many bytes at a multiple of 64, in a room that is free."""
+        with self.lock:
+            room = self._free(_size(nbytes))
+        start = -room.ctypes.data % 64
+        return room[start : start + nbytes]
+
+    def hold(self, x: Any) -> bool:
+        """Whether an array lies in a room of this table."""
+        return isinstance(x, np.ndarray) and any(x.base is room for room in self.by_size.get(_extent(x.base), ()))
+
+    def clear(self) -> None:
+        """Give back what nobody uses."""
+        with self.lock:
+            self._drop()
+
+    def _free(self, size: int) -> npt.NDArray[np.uint8]:
+        alike = self.by_size.setdefault(size, [])
+        for room in alike:
+            if sys.getrefcount(room) == _ALONE:
+                return room
+        unused = (room for rooms in self.by_size.values() for room in rooms if sys.getrefcount(room) == _ALONE)
+        if sum(map(len, unused)) > self.most_free:
+            self._drop()
+        room = np.empty(size, np.uint8)
+        alike.append(room)
+        return room
+
+    def _drop(self) -> None:
+        for rooms in self.by_size.values():
+            rooms[:] = [room for room in rooms if sys.getrefcount(room) > _ALONE]
+
+
+_shared = Rooms(MOST_FREE)
+_here = threading.local()  # `rooms`: those of what this thread records
 
 
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
@@ -26,16 +72,23 @@ def empty(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDAr
     nbytes = math.prod(shape) * kind.itemsize
     if nbytes < SMALLEST:
         return np.empty(shape, kind)
-    with _lock:
-        room = _taken(_size(nbytes))
-    start = -room.ctypes.data % 64
-    return room[start : start + nbytes].view(kind).reshape(shape)
+    rooms: Rooms = getattr(_here, "rooms", _shared)
+    return rooms.take(nbytes).view(kind).reshape(shape)
+
+
+@contextmanager
+def apart(rooms: Rooms) -> Iterator[None]:
+    """Let what this thread computes lie in these rooms alone."""
+    _here.rooms = rooms
+    try:
+        yield
+    finally:
+        del _here.rooms
 
 
 def clear() -> None:
     """Give back what nobody uses."""
-    with _lock:
-        _drop_free()
+    _shared.clear()
 
 
 def _size(nbytes: int) -> int:
@@ -44,18 +97,5 @@ def _size(nbytes: int) -> int:
     return -(-nbytes // step) * step + 64
 
 
-def _taken(size: int) -> npt.NDArray[np.uint8]:
-    alike = _rooms.setdefault(size, [])
-    for room in alike:
-        if sys.getrefcount(room) == _ALONE:
-            return room
-    if sum(len(room) for rooms in _rooms.values() for room in rooms if sys.getrefcount(room) == _ALONE) > MOST_FREE:
-        _drop_free()
-    room = np.empty(size, np.uint8)
-    alike.append(room)
-    return room
-
-
-def _drop_free() -> None:
-    for rooms in _rooms.values():
-        rooms[:] = [room for room in rooms if sys.getrefcount(room) > _ALONE]
+def _extent(x: Any) -> int:
+    return x.nbytes if isinstance(x, np.ndarray) else 0

@@ -30,6 +30,7 @@ from eardrop.backends.cpu.compiler import Compiler
 from eardrop.backends.cpu.flow import Kernel, Variable, kernel, loop, repeat, when
 from eardrop.backends.cpu.maths import smaller
 from eardrop.backends.cpu.operations import acquired, fetch_add
+from eardrop.backends.cpu.rooms import Rooms
 from eardrop.backends.cpu.target import Target
 from eardrop.backends.cpu.types import I64, PTR, Type
 from eardrop.backends.cpu.vector import Builder, Operation, Value, const, intrinsic
@@ -151,8 +152,12 @@ def aligned(nbytes: int) -> npt.NDArray[np.uint8]:
 
 @dataclass
 class Program:
-    """Kernel calls in order. What their arguments point at is kept alive here."""
+    """Kernel calls in order. What their arguments point at is kept alive here, as arrays or as the rooms they lie in.
 
+    rooms  of what is recorded: a result that nobody reads any more makes room for a later one, at each replay anew
+    """
+
+    rooms: Rooms | None = None
     calls: list[tuple[Kernel, list[int], int, int]] = field(default_factory=list)  # arguments, items, chunk
     kept: list[Any] = field(default_factory=list)
     records: npt.NDArray[np.int64] | None = None  # (calls, 8), once `freeze` has made them
@@ -161,7 +166,7 @@ class Program:
     def add(self, kernel_: Kernel, arguments: Sequence[Any], items: int, chunk: int) -> None:
         """One more call, over `items` items handed out `chunk` at a time. Arguments are arrays or numbers."""
         assert len(arguments) == len(kernel_.parameters), f"{kernel_.name} takes {list(kernel_.parameters)}"
-        self.kept.append(arguments)
+        self.kept.append([x for x in arguments if self.rooms is None or not self.rooms.hold(x)])
         self.calls.append((kernel_, [word(argument) for argument in arguments], items, max(1, chunk)))
 
     def freeze(self, team: "Team") -> "Program":

@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 
-from eardrop.backends.cpu import rooms
+from eardrop.backends.cpu import backend, rooms
 
 LARGE = (64, 1024)  # of float32: four times what is kept
 
 
 @pytest.fixture(autouse=True)
 def no_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rooms, "_rooms", {})
+    monkeypatch.setattr(rooms, "_shared", rooms.Rooms(rooms.MOST_FREE))
 
 
 def every() -> list[np.ndarray]:
-    return [room for alike in rooms._rooms.values() for room in alike]
+    return [room for alike in rooms._shared.by_size.values() for room in alike]
 
 
 def test_a_result_that_nobody_holds_gives_its_memory_to_the_next() -> None:
@@ -43,7 +43,7 @@ def test_arrays_have_the_shape_and_type_asked_for_and_are_aligned() -> None:
 
 
 def test_memory_that_nobody_uses_is_bounded_and_can_be_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rooms, "MOST_FREE", 1 << 20)
+    monkeypatch.setattr(rooms._shared, "most_free", 1 << 20)
     for rows in range(64, 640, 64):
         rooms.empty((rows, 1024))
     assert sum(map(len, every())) <= (1 << 20) + 2 * (640 << 12)  # and the two last
@@ -53,3 +53,28 @@ def test_memory_that_nobody_uses_is_bounded_and_can_be_given_back(monkeypatch: p
     del held
     rooms.clear()
     assert not every()
+
+
+def test_a_captured_step_uses_its_own_rooms_again_and_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    lent: list[rooms.Rooms] = []
+    monkeypatch.setattr(backend, "apart", lambda own: lent.append(own) or rooms.apart(own))
+    cpu, x = backend.CpuBackend(threads=2), np.ones(LARGE, np.float32)
+
+    def step(start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        first = cpu.add(start, start)
+        last = first
+        for _ in range(9):
+            last = cpu.add(last, x)
+        return first, last
+
+    replay = cpu.capture(step, x)
+    (own,) = lent
+    assert sum(map(len, own.by_size.values())) == 3  # the results, and one that is written when the last has been read
+    meanwhile = cpu.add(x, x)
+    for start in (1, 5):
+        x[:] = start
+        first, last = replay()
+        assert (first == 2 * start).all()
+        assert (last == 11 * start).all()
+    assert (meanwhile == 2).all()
+    assert not any(own.hold(array) for array in (x, meanwhile))
