@@ -142,6 +142,19 @@ def test_words_of_an_overlap_have_one_owner(heard):
     assert result.warnings == ()
 
 
+def test_signs_of_an_overlap_have_one_owner_where_no_space_is_written():
+    heard = [
+        room.Heard(cut, tuple(Token(i, sign.encode(), -0.5, 1.0) for i, sign in enumerate(text)), Finish.STOP)
+        for cut, text in (
+            (window(0, 3, seam="overlap"), "雨が降る。静かな夜で"),
+            (window(1.5, 3.5), "かな夜でした。"),
+        )
+    ]
+    first, second = room.joined(*heard, lambda sample: sample / SECOND, "ja")
+    assert (first.text, second.text) == ("雨が降る。静かな夜で", "した。")
+    assert first.faults == ()
+
+
 def test_a_seam_where_no_word_is_common_is_told(heard):
     texts = {3.0: "we went to the old", 2.0: "by the great sea"}
     cut = window(0, 3, seam="overlap"), window(1.5, 3.5)
