@@ -75,7 +75,7 @@ class Work:
 
     def _told(self, number: int, progress: Progress) -> None:
         self.watch.told(number, progress)
-        if self._live and progress.segment is not None:
+        if self._live and progress.segment is not None and progress.segment.text:
             self.watch.above(partial(_show, txt.line(progress.segment)))
             self._read.append(progress.segment)
 

@@ -241,6 +241,15 @@ def test_a_recording_without_a_word_is_told(model, silence, capsys):
     assert (out, err) == ("", "eardrop: silence.wav: no speech was found\n")
 
 
+@pytest.mark.parametrize("reads_along", [True, False])
+def test_where_the_model_writes_nothing_no_line_is_printed(reads_along, model, clip, terminal, capsys, monkeypatch):
+    monkeypatch.setattr(Tokenizer, "piece", lambda self, token: b"")
+    if reads_along:
+        terminal("stdout")
+    assert main(["transcribe", "-m", model, clip("ms100"), "--max-tokens", "2"]) == 0
+    assert capsys.readouterr().out == ""
+
+
 def test_files_need_no_headings(model, clip, tmp_path, capsys):
     words = [clip("ms20"), clip("ms100"), "-o", str(tmp_path), "--max-tokens", "2"]
     assert main(["transcribe", "-m", model, *words]) == 0
