@@ -294,7 +294,8 @@ def joined(first: Heard, second: Heard, time_of: Callable[[int], float], languag
         doubt = Fault(1, f"there is no pause at {middle:.1f} s: words there may be doubled or lost")
         return replace(first, faults=(*first.faults, doubt)), second
     kept, gone = place
-    ends, begins = ([0, *(members[-1] + 1 for _, members in words)] for words in (before, after))
+    ends = [0, *(members[-1] + 1 for _, members in before)]
+    begins = [*(members[0] for _, members in after), len(second.tokens)]  # a token of two words is doubled, not lost
     return _part(first, 0, ends[kept]), _part(second, begins[gone], None)
 
 

@@ -142,16 +142,21 @@ def test_words_of_an_overlap_have_one_owner(heard):
     assert result.warnings == ()
 
 
-def test_signs_of_an_overlap_have_one_owner_where_no_space_is_written():
-    heard = [
-        room.Heard(cut, tuple(Token(i, sign.encode(), -0.5, 1.0) for i, sign in enumerate(text)), Finish.STOP)
-        for cut, text in (
-            (window(0, 3, seam="overlap"), "雨が降る。静かな夜で"),
-            (window(1.5, 3.5), "かな夜でした。"),
-        )
-    ]
-    first, second = room.joined(*heard, lambda sample: sample / SECOND, "ja")
-    assert (first.text, second.text) == ("雨が降る。静かな夜で", "した。")
+@pytest.mark.parametrize(
+    ("before", "after", "rest"),
+    [
+        ("雨 が 降る 。 静か な 夜 で", "か な 夜 で し た 。", "した。"),
+        ("雨 が 降る 。 静か な 夜 で", "かな 夜 でし た 。", "でした。"),  # a token of which a half was said
+        ("雨 が", "雨 が", ""),
+    ],
+)
+def test_signs_of_an_overlap_have_one_owner_where_no_space_is_written(before: str, after: str, rest: str):
+    first, second = (
+        room.Heard(cut, tuple(Token(i, piece.encode(), -0.5, 1.0) for i, piece in enumerate(pieces.split())), None)
+        for cut, pieces in ((window(0, 3, seam="overlap"), before), (window(1.5, 3.5), after))
+    )
+    first, second = room.joined(first, second, lambda sample: sample / SECOND, "ja")
+    assert (first.text, second.text) == (before.replace(" ", ""), rest)
     assert first.faults == ()
 
 
