@@ -17,6 +17,7 @@ import soxr
 from numpy.typing import NDArray
 
 from eardrop.audio import SAMPLE_RATE
+from train.engines import FliteWave, espeak_begun, espeak_say, flite_library, flite_voice
 from train.text import CLOSED, KINDS, MOST_WORDS, is_held_out, spoken
 from train.voices import VOICES
 
@@ -89,12 +90,10 @@ class _Event(ctypes.Structure):
 class _Espeak:
     """espeak-ng: one per process, as its state is global."""
 
-    _RETRIEVAL, _PHONEME_EVENTS, _UTF8 = 1, 1, 1
-    _RATE, _PITCH, _RANGE = 1, 3, 4
+    _PHONEME_EVENTS = 1  # espeakINITIALIZE_PHONEME_EVENTS
 
     def __init__(self) -> None:
-        self._c = ctypes.CDLL("libespeak-ng.so.1")
-        self._hertz = self._c.espeak_Initialize(self._RETRIEVAL, 0, None, self._PHONEME_EVENTS)
+        self._c, self._hertz = espeak_begun(self._PHONEME_EVENTS)
         kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
         self._told = kind(self._tell)  # kept: the library holds no reference
         self._c.espeak_SetSynthCallback(self._told)
@@ -110,14 +109,9 @@ class _Espeak:
         return 0
 
     def say(self, voice: str, text: str, random: Random) -> tuple[NDArray[np.float32], list[Span]]:
-        assert not self._c.espeak_SetVoiceByName(voice.encode()), f"no voice {voice}"
-        for parameter, range_ in ((self._RATE, (120, 225)), (self._PITCH, (20, 85)), (self._RANGE, (25, 75))):
-            self._c.espeak_SetParameter(parameter, random.randrange(*range_), 0)
         self._pieces: list[NDArray[np.int16]] = []
         self._events: list[tuple[int, int, float, bytes]] = []
-        said = text.encode()
-        self._c.espeak_Synth(said, len(said) + 1, 0, 0, 0, self._UTF8, None, None)
-        self._c.espeak_Synchronize()
+        espeak_say(self._c, voice, text, random)
         return _resampled(np.concatenate(self._pieces), self._hertz), self._spans(text)
 
     def _spans(self, text: str) -> list[Span]:
@@ -150,20 +144,6 @@ def _espeak(voice: str, text: str, random: Random) -> tuple[NDArray[np.float32],
 # flite
 
 
-class _Wave(ctypes.Structure):
-    _fields_ = (
-        ("type", ctypes.c_char_p),
-        ("rate", ctypes.c_int),
-        ("count", ctypes.c_int),
-        ("channels", ctypes.c_int),
-        ("samples", ctypes.POINTER(ctypes.c_short)),
-    )
-
-
-class _Voice(ctypes.Structure):
-    _fields_ = (("name", ctypes.c_char_p), ("features", ctypes.c_void_p))
-
-
 class _Flite:
     """flite, and its utterances: words over syllables over segments."""
 
@@ -171,32 +151,21 @@ class _Flite:
     _END = b"R:SylStructure.daughtern.daughtern.R:Segment.end"
     _KINDS = (
         ("flite_synth_text", ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_void_p)),
-        ("utt_wave", ctypes.POINTER(_Wave), (ctypes.c_void_p,)),
+        ("utt_wave", ctypes.POINTER(FliteWave), (ctypes.c_void_p,)),
         ("utt_relation", ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_char_p)),
         ("relation_head", ctypes.c_void_p, (ctypes.c_void_p,)),
         ("item_next", ctypes.c_void_p, (ctypes.c_void_p,)),
         ("ffeature_float", ctypes.c_float, (ctypes.c_void_p, ctypes.c_char_p)),
         ("delete_utterance", None, (ctypes.c_void_p,)),
-        ("flite_feat_set_float", None, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_float)),
     )
 
     def __init__(self) -> None:
-        self._c = ctypes.CDLL("libflite.so.1", mode=ctypes.RTLD_GLOBAL)
-        for name in ("libflite_usenglish.so.1", "libflite_cmulex.so.1"):
-            ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
-        self._c.flite_init()
+        self._c = flite_library()
         for name, result, arguments in self._KINDS:
             getattr(self._c, name).restype, getattr(self._c, name).argtypes = result, arguments
 
-    @cache  # noqa: B019 - one object per process
-    def _voice(self, name: str) -> Any:
-        register = getattr(ctypes.CDLL(f"libflite_cmu_us_{name}.so.1"), f"register_cmu_us_{name}")
-        register.restype, register.argtypes = ctypes.POINTER(_Voice), (ctypes.c_char_p,)
-        return register(None)
-
     def say(self, name: str, text: str, random: Random) -> tuple[NDArray[np.float32], list[Span]]:
-        c, voice = self._c, self._voice(name)
-        c.flite_feat_set_float(voice.contents.features, b"duration_stretch", random.uniform(0.8, 1.25))
+        c, voice = self._c, flite_voice(name, random)
         utterance = c.flite_synth_text(text.encode(), ctypes.cast(voice, ctypes.c_void_p))
         wave = c.utt_wave(utterance).contents
         samples = _resampled(np.ctypeslib.as_array(wave.samples, (wave.count,)).copy(), wave.rate)

@@ -20,6 +20,7 @@ from eardrop.errors import AudioError, AudioTooLong, ContextFull, EngineClosed, 
 from eardrop.gguf import GgufFile
 from eardrop.loading import load_model
 from eardrop.search import Finish, Greedy, Sample, Stop, Task
+from eardrop.search.batch import MOST_STEPS
 from eardrop.text import MEDIA, prompt
 from tests.pairs import pair, record, rewritten
 
@@ -199,6 +200,27 @@ def test_steps_are_captured_anew_where_caches_moved() -> None:
         assert model.backend.captured == 1
         ids(engine.submit(written("hello", limit=300)))  # beyond the rows that caches begin with
         assert model.backend.captured == 2
+
+
+def test_no_more_captured_steps_are_kept_than_their_memory_allows() -> None:
+    kept = weakref.WeakSet()
+
+    class Remembered(NumpyBackend):
+        def capture(self, step, *slots):
+            replay = super().capture(step, *slots)
+            kept.add(replay)
+            return replay
+
+    streams = MOST_STEPS + 2
+    with Engine(load_model(*pair(), Remembered()), streams=streams) as engine:
+        with together(engine):
+            handles = [engine.submit(written("hello", limit=4 + 4 * n)) for n in range(streams)]
+        counts = []
+        for handle in handles:  # each ends before the next: a step for as many as are left follows
+            ids(handle)
+            engine._batch.call(gc.collect)
+            counts.append(len(kept))
+    assert max(counts) == MOST_STEPS
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from eardrop.backends import BACKENDS
 from eardrop.dialect import LLAMA_CPP
 from eardrop.engine import Engine, Handle, Model, Request, Token
-from eardrop.errors import ContextFull, OptionError
+from eardrop.errors import OptionError
 from eardrop.loading import load_model
 from eardrop.model import decoder
 from eardrop.search import Finish, Forced, Sample
@@ -173,8 +173,11 @@ def test_texts_that_fill_the_context(tmp_path, engine: Engine, said: list[Token]
         assert handle.finish is Finish.CONTEXT
         assert handle.looked is not None
         assert len(handle.looked) == 21
-        with pytest.raises(ContextFull, match=str(rows + 20)):
-            list(small.submit(forced(small, ids(said))))
+        for look in (False, True):
+            for request in (spoken(small, limit=None, draft=np.int32(ids(said))), forced(small, ids(said))):
+                handle = small.submit(replace(request, look=look))
+                assert_same(small, list(handle), said[:21])
+                assert handle.finish is Finish.CONTEXT
         assert len(ids(small.submit(spoken(small, limit=3)))) == 3
 
 

@@ -22,7 +22,7 @@ from train.debian import LIBRARIES
 Samples = NDArray[np.int16]  # (N,), mono, 16 kHz
 
 
-def _library(name: str) -> ctypes.CDLL:
+def library(name: str) -> ctypes.CDLL:
     """A library of its package, else where the system finds it; others may need its symbols."""
     path = LIBRARIES / name
     return ctypes.CDLL(str(path) if path.exists() else name, mode=ctypes.RTLD_GLOBAL)
@@ -52,21 +52,33 @@ def _resampled(samples: Samples, rate: int) -> Samples:
 # espeak-ng
 
 
+def espeak_begun(events: int = 0) -> tuple[ctypes.CDLL, int]:
+    """The library, and how many samples a second it gives; `events` are its options for those it tells."""
+    for name in ("libpcaudio.so.0", "libsonic.so.0"):
+        if (LIBRARIES / name).exists():
+            library(name)
+    c, data = library("libespeak-ng.so.1"), LIBRARIES / "espeak-ng-data"
+    retrieval = 1  # AUDIO_OUTPUT_RETRIEVAL
+    return c, c.espeak_Initialize(retrieval, 0, str(data.parent).encode() if data.exists() else None, events)
+
+
+def espeak_say(c: ctypes.CDLL, voice: str, text: str, random: Random) -> None:
+    """Tell the callback what a voice says, at a pace, a pitch and a range that are drawn."""
+    if c.espeak_SetVoiceByName(voice.encode()):
+        raise ModelFileError(f"espeak-ng has no voice {voice}; install espeak-ng-data 1.51")
+    rate, pitch, range_, utf8 = 1, 3, 4, 1  # espeak_PARAMETER, espeakCHARS_UTF8
+    for parameter, drawn in ((rate, (120, 225)), (pitch, (20, 85)), (range_, (25, 75))):
+        c.espeak_SetParameter(parameter, random.randrange(*drawn), 0)
+    said = text.encode()
+    c.espeak_Synth(said, len(said) + 1, 0, 0, 0, utf8, None, None)
+    c.espeak_Synchronize()
+
+
 class _Espeak:
     """espeak-ng: one per process, as its state is global."""
 
-    _RATE, _PITCH, _RANGE = 1, 3, 4  # espeak_PARAMETER
-    _RETRIEVAL, _UTF8 = 1, 1
-
     def __init__(self) -> None:
-        for name in ("libpcaudio.so.0", "libsonic.so.0"):
-            if (LIBRARIES / name).exists():
-                _library(name)
-        self._c = _library("libespeak-ng.so.1")
-        data = LIBRARIES / "espeak-ng-data"
-        self._hertz = self._c.espeak_Initialize(
-            self._RETRIEVAL, 0, str(data.parent).encode() if data.exists() else None, 0
-        )
+        self._c, self._hertz = espeak_begun()
         self._pieces: list[Samples] = []
         kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
         self._heard = kind(self._hear)  # kept: the library holds no reference
@@ -78,15 +90,8 @@ class _Espeak:
         return 0
 
     def say(self, voice: str, text: str, random: Random) -> Samples:
-        if self._c.espeak_SetVoiceByName(voice.encode()):
-            raise ModelFileError(f"espeak-ng has no voice {voice}; install espeak-ng-data 1.51")
-        self._c.espeak_SetParameter(self._RATE, random.randrange(120, 225), 0)
-        self._c.espeak_SetParameter(self._PITCH, random.randrange(20, 85), 0)
-        self._c.espeak_SetParameter(self._RANGE, random.randrange(25, 75), 0)
         self._pieces = []
-        said = text.encode()
-        self._c.espeak_Synth(said, len(said) + 1, 0, 0, 0, self._UTF8, None, None)
-        self._c.espeak_Synchronize()
+        espeak_say(self._c, voice, text, random)
         return _resampled(np.concatenate([np.zeros(0, np.int16), *self._pieces]), self._hertz)
 
 
@@ -98,7 +103,7 @@ def _espeak() -> _Espeak:
 # flite
 
 
-class _FliteWave(ctypes.Structure):
+class FliteWave(ctypes.Structure):
     _fields_ = (
         ("type", ctypes.c_char_p),
         ("rate", ctypes.c_int),
@@ -108,34 +113,47 @@ class _FliteWave(ctypes.Structure):
     )
 
 
-class _FliteVoice(ctypes.Structure):
+class FliteVoice(ctypes.Structure):
     _fields_ = (("name", ctypes.c_char_p), ("features", ctypes.c_void_p))
+
+
+@cache
+def flite_library() -> ctypes.CDLL:
+    """The library, begun once."""
+    c = library("libflite.so.1")
+    for name in ("libflite_usenglish.so.1", "libflite_cmulex.so.1"):
+        library(name)
+    c.flite_init()
+    c.flite_feat_set_float.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_float)
+    return c
+
+
+@cache
+def _flite_registered(name: str) -> Any:
+    register = getattr(library(f"libflite_cmu_us_{name}.so.1"), f"register_cmu_us_{name}")
+    register.restype, register.argtypes = ctypes.POINTER(FliteVoice), (ctypes.c_char_p,)
+    return register(None)
+
+
+def flite_voice(name: str, random: Random) -> Any:
+    """A pointer to a FliteVoice, at a pace that is drawn."""
+    voice = _flite_registered(name)
+    flite_library().flite_feat_set_float(voice.contents.features, b"duration_stretch", random.uniform(0.8, 1.25))
+    return voice
 
 
 class _Flite:
     """flite: voices at a stretch of their own pace; its diphone voices at a pitch, too."""
 
     def __init__(self) -> None:
-        self._c = _library("libflite.so.1")
-        for name in ("libflite_usenglish.so.1", "libflite_cmulex.so.1"):
-            _library(name)
-        self._c.flite_init()
-        self._c.flite_text_to_wave.restype = ctypes.POINTER(_FliteWave)
-        self._c.flite_text_to_wave.argtypes = (ctypes.c_char_p, ctypes.POINTER(_FliteVoice))
-        self._c.flite_feat_set_float.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_float)
-        self._c.delete_wave.argtypes = (ctypes.POINTER(_FliteWave),)
-
-    @cache  # noqa: B019 - one object per process
-    def _voice(self, name: str) -> Any:
-        register = getattr(_library(f"libflite_cmu_us_{name}.so.1"), f"register_cmu_us_{name}")
-        register.restype = ctypes.POINTER(_FliteVoice)
-        register.argtypes = (ctypes.c_char_p,)
-        return register(None)
+        self._c = flite_library()
+        self._c.flite_text_to_wave.restype = ctypes.POINTER(FliteWave)
+        self._c.flite_text_to_wave.argtypes = (ctypes.c_char_p, ctypes.POINTER(FliteVoice))
+        self._c.delete_wave.argtypes = (ctypes.POINTER(FliteWave),)
 
     def say(self, voice: str, text: str, random: Random) -> Samples:
-        spoken = self._voice(voice)
+        spoken = flite_voice(voice, random)
         features = spoken.contents.features
-        self._c.flite_feat_set_float(features, b"duration_stretch", random.uniform(0.8, 1.25))
         if voice.startswith("kal"):
             self._c.flite_feat_set_float(features, b"int_f0_target_mean", random.uniform(75, 130))
         made = self._c.flite_text_to_wave(text.encode(), spoken)

@@ -50,19 +50,26 @@ def decoded(
 
     track  which of the audio tracks, from 0; None for the one marked as default, else the first
     mix    its channels → one
-    found  written: the seconds that the container announces, known before the first piece; and what was wrong with the
+    found  written: the seconds that the container announces, known with the first piece; and what was wrong with the
            recording without making it unreadable
     """
     size = handed.size() if handed.seekable() else None
     with _complaining(handed, container, title), _demuxed(handed, container, title) as demuxed:
         stream = _chosen(demuxed, track, title)
-        found.promised(_announced(stream) or (demuxed.duration or 0) / av.time_base, size=size)
         length = 0.0
         for rate, samples in _timely(demuxed, stream, _Mono(title, mix), found.notes):
+            if not length:  # of a recording without sound nothing is promised
+                found.promised(_announced(stream) or (demuxed.duration or 0) / av.time_base, size=size)
             length += len(samples) / rate
             yield rate, samples
         announced = _announced(stream)
-        if container.exact and announced - length > _SHORT:
+        short = container.exact and announced - length > _SHORT
+        if not length and (short or found.notes):
+            raise AudioError(
+                f"{title} can't be read as {container.name} (no sound in it is whole): it is damaged or cut off; "
+                "export it again, or give another"
+            )
+        if short:
             found.notes.append(f"{title} is cut off: it holds {length:.2f} s of the {announced:.2f} s it announces")
 
 

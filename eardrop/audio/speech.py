@@ -139,6 +139,8 @@ class SpectralFeatures:
 
     def push(self, samples: Float32) -> Float64:
         """(n,) samples at 16 kHz → (frames, FEATURES) decibels of the frames that are decided, in order."""
+        if not self._received and len(samples):
+            self._held[:] = samples[0]  # zeros would be a click where the recording has an offset
         self._received += len(samples)
         found = self._heard(samples)
         self._given += len(found)
@@ -169,13 +171,19 @@ class SpectralFeatures:
             if len(self._early) < EARLY:
                 return []
             groups, self._early = self._early, None
-        floor = np.sort(self._minima, axis=0)[min(RANK, len(self._minima) - 1)]
+        floor = self._floor()
         return [_excess(group, floor) for group in groups]
+
+    def _floor(self) -> Float64:
+        """(BANDS,) of the noise; where few groups hold any the least: between digital silences the rest is a word."""
+        minima = np.sort(self._minima, axis=0)
+        known = np.isfinite(minima).sum(axis=0)
+        return np.asarray(np.where(known < EARLY, minima[0], minima[min(RANK, len(minima) - 1)]))
 
     def _judged(self, following: Float64) -> Float64:
         """Takes the next group; gives the features of the one before it, which the first doesn't have."""
         if self._excess is None:
-            self._excess = np.concatenate([np.zeros_like(following), following])
+            self._excess = np.concatenate([following[::-1], following])  # zeros would be a pause
             return np.zeros((0, FEATURES))
         three = np.concatenate([self._excess, following])
         self._excess = three[GROUP:]

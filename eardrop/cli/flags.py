@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
         try:
             wishes, unknown = self.parse_known_args(self._spelt(words))
         except argparse.ArgumentError as error:
-            self.error(f"{_as_typed(error.argument_name, words)}: {error.message}")
+            self.error(f"{as_typed(error.argument_name, words)}: {error.message}")
         if unknown:
             from difflib import get_close_matches
 
@@ -87,7 +87,7 @@ class Parser(argparse.ArgumentParser):
         return action is not None and action.nargs is None
 
 
-def _as_typed(names: str | None, words: Sequence[str]) -> str:
+def as_typed(names: str | None, words: Sequence[str]) -> str:
     """Of an option's names, a/b/c, the one that was typed."""
     known = (names or "").split("/")
     typed = (word.partition("=")[0] for word in words)

@@ -28,7 +28,7 @@ def add_output(parser: argparse.ArgumentParser) -> Group:
         "-f", "--output-format", dest="formats", type=_formats, action="extend", metavar="FORMAT",
         help=f"{', '.join(FORMATS)}, or {ALL}; several with commas, or repeated (default: txt)",
     )  # fmt: skip
-    group.add_argument("-o", "--output-dir", type=Path, metavar="FOLDER", help="write files into this folder")
+    group.add_argument("-o", "--output-dir", type=_folder, metavar="FOLDER", help="write files into this folder")
     group.add_argument(
         "--output-template", metavar="NAME",
         help=f"name of a file in it, with {', '.join(f'{{{field}}}' for field in FIELDS)} (default: {TEMPLATE})",
@@ -75,6 +75,18 @@ def folder_of(wishes: argparse.Namespace) -> Path:
     if wishes.output_file is not None:
         return Path(wishes.output_file.parent)
     return Path(wishes.output_dir or "")
+
+
+def _folder(said: str) -> Path:
+    """A folder, there or to be made; who writes `-o talk.txt` wants a file of that name."""
+    path, form = Path(said), Path(said).suffix.removeprefix(".").lower()
+    if path.is_dir() or not (path.exists() or form in FORMATS):
+        return path
+    file = f"-of {path.with_suffix('')} -f {form}" if form in FORMATS else "-of NAME"
+    other = "name another" if path.exists() else "make it first"
+    raise argparse.ArgumentTypeError(
+        f"expected a folder, found {said!r}: for one recording's file {file}, for a folder {other}"
+    )
 
 
 def _formats(listed: str) -> list[str]:

@@ -30,7 +30,7 @@ EXAMPLES = """\
 
 def main(words: Sequence[str]) -> int:
     """Transcribe each recording; one that fails is told, and its exit code is ours when the others are done."""
-    wishes = translated(_parser().parse(words))
+    wishes = translated(_parser().parse(words), words)
     voice = Voice(ERRORS if wishes.quiet else NOTES)
     files = _recordings(wishes.files)
     options = given(wishes, Options)

@@ -68,7 +68,8 @@ class Printed:
         for form in self.formats:
             screen = Screen()
             recording = None if file == STDIN else Recording(file, self.track, None)
-            screen.write(FORMATS[form].write(result, lines=self.lines, recording=recording))
+            text = FORMATS[form].write(result, lines=self.lines, recording=recording)
+            screen.write(text if text.strip() else "")  # of a recording in which nobody speaks no line, as in whisper
             screen.end_line()
 
     @property

@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from eardrop.cli.terminal import NOTES, Region, Voice
 from eardrop.printable import printable
-from eardrop.transcribe import Progress
+from eardrop.transcribe import Outcome, Progress
+from eardrop.transcript import Result
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn, TaskID
@@ -38,8 +39,8 @@ class Watch(Protocol):
     def told(self, number: int, progress: Progress) -> None:
         """A recording, by its number, is so far."""
 
-    def ended(self, number: int) -> None:
-        """A recording is done, or failed."""
+    def ended(self, number: int, source: str, outcome: Outcome) -> None:
+        """A recording, as messages call it, is done, or failed."""
 
     def above(self, write: Callable[[], None]) -> None:
         """Write something that is to stay, without a bar in its way."""
@@ -59,7 +60,7 @@ class Silent:
     def told(self, number: int, progress: Progress) -> None:
         pass
 
-    def ended(self, number: int) -> None:
+    def ended(self, number: int, source: str, outcome: Outcome) -> None:
         pass
 
     def above(self, write: Callable[[], None]) -> None:
@@ -81,7 +82,7 @@ class Lines(Silent):
 
 
 class Json(Silent):
-    """An object a line, for programs: at most five a second for each recording, and one for each segment."""
+    """An object a line, for programs: at most five a second of each recording, one for each segment, one at its end."""
 
     def __init__(self) -> None:
         self._last: dict[int, float] = {}
@@ -92,6 +93,7 @@ class Json(Silent):
             return
         self._last[number] = now
         line = {
+            "event": "progress",
             "recording": number,
             "source": progress.source,
             "done": round(progress.done, 3),
@@ -102,6 +104,17 @@ class Json(Silent):
         }
         if progress.segment is not None:
             line["segment"] = {name: getattr(progress.segment, name) for name in ("start", "end", "text")}
+        self._write(line)
+
+    def ended(self, number: int, source: str, outcome: Outcome) -> None:
+        how: dict[str, Any]
+        if isinstance(outcome, Result):
+            how = {"event": "done", "duration": outcome.duration, "warnings": outcome.warnings}
+        else:
+            how = {"event": "failed", "error": str(outcome), "exit_code": outcome.exit_code}
+        self._write({"recording": number, "source": source, **how})
+
+    def _write(self, line: Mapping[str, Any]) -> None:
         sys.stderr.write(json.dumps(line) + "\n")  # at once: several threads tell
         sys.stderr.flush()
 
@@ -153,7 +166,7 @@ class Bars(Silent):
             tail=printable(progress.text[-TAIL:]),
         )  # fmt: skip
 
-    def ended(self, number: int) -> None:
+    def ended(self, number: int, source: str, outcome: Outcome) -> None:
         if (task := self._tasks.pop(number, None)) is not None:
             self._shown.remove_task(task)
         self._ended += 1

@@ -4,11 +4,11 @@ They are left out of --help, which has our own names; docs/command-line.md lists
 """
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eardrop.cli.flags import Group, clock
+from eardrop.cli.flags import Group, as_typed, clock
 from eardrop.errors import OptionError
 
 Meaning = Callable[[Any], Mapping[str, Any]]  # a value → what it changes among the wishes
@@ -93,15 +93,15 @@ def add_whisper(parser: Group) -> None:
         )
 
 
-def translated(wishes: argparse.Namespace) -> argparse.Namespace:
-    """The wishes with what whisper's flags mean among ours; ours win."""
+def translated(wishes: argparse.Namespace, words: Sequence[str]) -> argparse.Namespace:
+    """The wishes with what whisper's flags mean among ours; ours win. A refusal has the flag as `words` spell it."""
     meant: dict[str, Any] = {}
     for flag in FLAGS:
         if hasattr(wishes, name := f"whisper {flag.names[0]}"):
             try:
                 meant |= flag.meaning(getattr(wishes, name))
             except (OptionError, argparse.ArgumentTypeError) as error:
-                raise OptionError(f"{flag.names[0]}: {error}") from None
+                raise OptionError(f"{as_typed('/'.join(flag.names), words)}: {error}") from None
     if (duration := meant.pop("duration", None)) is not None:
         meant["end"] = meant.get("start", 0.0) + duration
     return argparse.Namespace(**{**vars(wishes), **meant})

@@ -75,7 +75,7 @@ class Work:
 
     def _told(self, number: int, progress: Progress) -> None:
         self.watch.told(number, progress)
-        if self._live and progress.segment is not None:
+        if self._live and progress.segment is not None and progress.segment.text:
             self.watch.above(partial(_show, txt.line(progress.segment)))
             self._read.append(progress.segment)
 
@@ -85,12 +85,15 @@ class Work:
 
     def _end(self, file: str, number: int, outcome: Outcome) -> int:
         """Write a recording's result, or say why there is none; its exit code."""
-        self.watch.ended(number)
-        codes: list[int] = []
-        self.watch.above(lambda: codes.append(self._written(file, outcome)))
-        return codes[0]
+        ended: list[Outcome] = []
+        self.watch.above(lambda: ended.append(self._written(file, outcome)))
+        self.watch.ended(number, name_of(file), ended[0])
+        if isinstance(ended[0], EardropError):
+            return ended[0].exit_code
+        return Incomplete.exit_code if self.strict and ended[0].warnings else 0
 
-    def _written(self, file: str, outcome: Outcome) -> int:
+    def _written(self, file: str, outcome: Outcome) -> Outcome:
+        """What became of a recording: its result, or the error, one of writing included."""
         name = name_of(file)
         if self.several and self.target.heads and self.voice.level >= NOTES:
             print(f"==> {name} <==", file=sys.stderr, flush=True)
@@ -101,12 +104,13 @@ class Work:
                 self.target.take(file, outcome)
         except EardropError as error:
             self.voice.complain(_about(name, str(error)))
-            return error.exit_code
+            return error
         if not outcome.text and not outcome.warnings:
             self.voice.note(f"{name}: no speech was found")
+        tell = self.voice.complain if self.strict else self.voice.warn
         for warning in outcome.warnings:
-            self.voice.warn(_about(name, warning))
-        return Incomplete.exit_code if self.strict and outcome.warnings else 0
+            tell(_about(name, warning))
+        return outcome
 
 
 def _show(text: str) -> None:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from eardrop.errors import ModelFileError, OptionError
-from eardrop.hub.names import is_projector, is_text, parts
+from eardrop.hub.names import is_projector, is_text, is_whispers, parts
 from eardrop.printable import printable
 
 
@@ -45,10 +45,16 @@ def _existing(path: Path) -> Path:
     try:
         path.stat()
     except (FileNotFoundError, ValueError):  # ValueError: a zero byte in it
-        raise ModelFileError(f"{printable(str(path))}: no such file or folder; check the path") from None
+        raise ModelFileError(f"{printable(str(path))}: {_why_missing(path)}") from None
     except OSError as error:
         raise ModelFileError(f"{printable(str(path))}: can't be opened: {error.strerror}; check the path") from None
     return path
+
+
+def _why_missing(path: Path) -> str:
+    if is_whispers(str(path)):
+        return "that is a model of whisper, which doesn't run here; eardrop models lists those that do"
+    return "no such file or folder; check the path"
 
 
 def _files(folder: Path) -> list[Path]:

@@ -30,6 +30,9 @@ _PROJECTOR = re.compile(r"mmproj", re.IGNORECASE)
 _OTHERS = re.compile(r"mmproj|vocoder|tokenizer|audiodecoder", re.IGNORECASE)
 _SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 _WEIGHTS = re.compile(r"[-_.](F32|F16|BF16|I?Q\d\w*)$", re.IGNORECASE)
+_WHISPERS = re.compile(
+    r"(whisper-|distil-)?((tiny|base|small|medium)(\.en)?|large(-v[\d.]+)?(-turbo)?|turbo)", re.IGNORECASE
+)
 _SAFE = re.compile(r"(?!.*(?:^|/)\.\.?(?:/|$))[^\x00-\x1f\\:/][^\x00-\x1f\\:]*")  # a path that stays below its folder
 
 
@@ -93,6 +96,11 @@ def is_text(base: str) -> bool:
     """Whether a file of this name is a text model, whole or the first part of one."""
     split = _SPLIT.search(base)
     return not _OTHERS.search(base) and (split is None or int(split[1]) == 1)
+
+
+def is_whispers(name: str) -> bool:
+    """Whether a name that isn't a file's is what whisper calls one of its models."""
+    return _WHISPERS.fullmatch(name) is not None
 
 
 def is_projector(base: str) -> bool:

@@ -268,7 +268,10 @@ class Batch:
         """Absorb what a stream's draft says next, as far as the search says the same, and again where they meet."""
         while stream in self._going and (place := stream.meeting()) is not None:
             stream.drafted = place
-            group = [stream.said[-1], *stream.task.draft[place : place + EXACT - 1]]
+            room = self.w.shape.context - int(self.streams.position[stream.slot])
+            group = [stream.said[-1], *stream.task.draft[place : place + EXACT - 1]][:room]
+            if not group:  # the text ends as it would without a draft
+                return
             self.streams.revisable(stream.slot)
             logits = self._followed(stream, group, range(len(group)))
             agreed = self._agreed(stream, group, logits)

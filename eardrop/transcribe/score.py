@@ -6,9 +6,9 @@ import numpy as np
 
 from eardrop.audio import SAMPLE_RATE
 from eardrop.engine import Engine, Token
-from eardrop.errors import AudioError, Cancelled, OptionError
+from eardrop.errors import AudioError, Cancelled, ContextFull, OptionError
 from eardrop.ops import Float32
-from eardrop.search import Forced
+from eardrop.search import Finish, Forced
 from eardrop.transcribe.question import question
 from eardrop.transcribe.words import words_of
 from eardrop.transcript import Segment
@@ -29,7 +29,8 @@ def score(engine: Engine, samples: Float32, text: str, *, language: str) -> Scor
     text     as the model writes: with capitals and marks, in one line or several
 
     Raises OptionError for a text that is empty or longer than a transcript of the window may be, AudioError for a
-    window that is too short to hold a word, AudioTooLong for more than a window.
+    window that is too short to hold a word, AudioTooLong for more than a window, ContextFull for a text that doesn't
+    fit into the model's context behind the window.
     """
     (*tokens, end), looked = forced(engine, samples, text, language=language)
     found = words_of(tokens, looked[:-1], samples, language=language)
@@ -54,6 +55,11 @@ def forced(engine: Engine, samples: Float32, text: str, *, language: str) -> tup
         tokens = list(handle)
     finally:
         handle.cancel()
+    if handle.finish is Finish.CONTEXT:
+        raise ContextFull(
+            f"recording and text need more rows than the model's context has ({model.decoder.shape.context:,})"
+            "; give a shorter recording, and the text of it alone"
+        )
     if handle.looked is None:
         raise Cancelled("the text was cancelled before it was scored")
     return tokens, handle.looked

@@ -26,7 +26,7 @@ from eardrop.transcribe.question import language_of, question
 from eardrop.transcribe.repair import Fault, faults, halves, weight
 from eardrop.transcribe.seams import common_run
 from eardrop.transcribe.windows import Window, windows
-from eardrop.transcribe.words import WORDS_BY, words_of
+from eardrop.transcribe.words import WORDS_BY, spelled, words_of
 from eardrop.transcript import Result, Segment, Word
 
 ATTEMPTS = 2  # how often a stretch is halved before what is wrong with its text is told
@@ -140,7 +140,7 @@ class Transcription:
         held: Heard | None = None
         for heard in self._heard():
             if held is not None:
-                held, heard = joined(held, heard, self._time)
+                held, heard = joined(held, heard, self._time, self.language)
                 yield self._segment(held)
             held = heard if heard.window.seam == "overlap" else None
             if held is None:
@@ -282,11 +282,11 @@ class Transcription:
             return words_of(heard.tokens, heard.looked, heard.window.samples, start=start, language=self.language)
 
 
-def joined(first: Heard, second: Heard, time_of: Callable[[int], float]) -> tuple[Heard, Heard]:
+def joined(first: Heard, second: Heard, time_of: Callable[[int], float], language: str = "en") -> tuple[Heard, Heard]:
     """Two windows that overlap, each word of the overlap left to one of them; `time_of` a sample, for who is told."""
     seconds = (first.window.stop - second.window.start) / SAMPLE_RATE
-    before, after = _spelling(first.tokens), _spelling(second.tokens)
-    place = common_run([_spelt(word) for word in before], [_spelt(word) for word in after], seconds)
+    before, after = (list(spelled([token.piece for token in one.tokens], language)) for one in (first, second))
+    place = common_run([word for word, _ in before], [word for word, _ in after], seconds)
     if place is None:
         if not (before and after):
             return first, second
@@ -294,24 +294,12 @@ def joined(first: Heard, second: Heard, time_of: Callable[[int], float]) -> tupl
         doubt = Fault(1, f"there is no pause at {middle:.1f} s: words there may be doubled or lost")
         return replace(first, faults=(*first.faults, doubt)), second
     kept, gone = place
-    return _part(first, 0, sum(map(len, before[:kept]))), _part(second, sum(map(len, after[:gone])), None)
+    ends = [0, *(members[-1] + 1 for _, members in before)]
+    begins = [*(members[0] for _, members in after), len(second.tokens)]  # a token of two words is doubled, not lost
+    return _part(first, 0, ends[kept]), _part(second, begins[gone], None)
 
 
 def _part(heard: Heard, start: int, stop: int | None) -> Heard:
     """Some of the tokens."""
     looked = None if heard.looked is None else heard.looked[start:stop]
     return replace(heard, tokens=heard.tokens[start:stop], looked=looked)
-
-
-def _spelling(tokens: Sequence[Token]) -> list[list[Token]]:
-    """The tokens of each word: one that begins with a space begins a word."""
-    words: list[list[Token]] = []
-    for token in tokens:
-        if not words or token.piece[:1].isspace():
-            words.append([])
-        words[-1].append(token)
-    return words
-
-
-def _spelt(word: Sequence[Token]) -> str:
-    return b"".join(token.piece for token in word).decode(errors="replace").strip()

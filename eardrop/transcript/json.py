@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from eardrop.errors import OptionError
 from eardrop.printable import printable
-from eardrop.transcript.spoken import pieces
+from eardrop.transcript.spoken import before, pieces
 
 if TYPE_CHECKING:
     from eardrop.transcript.lines import Lines
@@ -56,7 +56,7 @@ def _segment(index: int, segment: "Segment") -> dict[str, Any]:
 
 def _words(segment: "Segment") -> list[dict[str, Any]]:
     """Each with the space before it, where its script writes one, as whisper's words have it."""
-    spelt = [piece.text for piece in pieces(segment)] or [f" {word.text}" for word in segment.words]
+    spelt = [piece.text for piece in pieces(segment)] or [before(segment.text) + word.text for word in segment.words]
     return [
         {"word": text, "start": word.start, "end": word.end, "probability": word.probability}
         for text, word in zip(spelt, segment.words, strict=True)

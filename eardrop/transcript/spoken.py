@@ -16,12 +16,13 @@ _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udf
 
 # Scripts that write no spaces: each character is a word with the marks that close it. Kana, Han, half-width kana.
 _UNSPACED = "\u3041-\u3096\u30a0-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
+_LETTER = re.compile(f"[{_UNSPACED}]")
 _CLOSING = "\u3001\u3002\u300d\u300f\u3011\uff01\uff09\uff0c\uff1f"
 _WORD = re.compile(rf"\s*(?:[{_UNSPACED}][{_CLOSING}]*|[^\s{_UNSPACED}]+)")
 
 
 class Piece(NamedTuple):
-    """A word with the space before it; the pieces of a segment spell its text. Times in seconds."""
+    """A word with the space before it, if its text has one; a segment's pieces spell its text. Times in seconds."""
 
     start: float
     end: float
@@ -45,6 +46,12 @@ def said(segment: "Segment") -> str:
     return by_whom(segment) + one_line(segment.text)
 
 
+def before(text: str) -> str:
+    """What whisper writes before a segment's first word: a space, but in scripts that write none."""
+    letters = sum(map(str.isalnum, text))
+    return "" if 2 * len(_LETTER.findall(text)) > letters else " "
+
+
 def pieces(segment: "Segment") -> tuple[Piece, ...]:
     """The segment's words, where they spell its text; () where there are none or they lack some of it."""
     found: list[Piece] = []
@@ -53,7 +60,7 @@ def pieces(segment: "Segment") -> tuple[Piece, ...]:
         at = segment.text.find(word.text, place)
         if at < 0 or segment.text[place:at].strip():
             return ()
-        gap = " " if at > place or not found else ""  # whisper's segments begin with a space
+        gap = " " if at > place else "" if found else before(segment.text)
         found.append(Piece(word.start, word.end, gap + word.text, word.probability))
         place = at + len(word.text)
     return () if segment.text[place:].strip() else tuple(found)
@@ -68,4 +75,4 @@ def shared(segment: "Segment") -> Iterator[Piece]:
     for number, word in enumerate(words):
         start, place = segment.start + place * seconds, place + len(word)
         end = segment.end if number == len(words) - 1 else segment.start + place * seconds
-        yield Piece(start, end, word if number else f" {word}", None)
+        yield Piece(start, end, word if number else before(text) + word, None)

@@ -559,3 +559,19 @@ def test_an_absurd_promise_is_none(pipe: bool) -> None:
     heard = blocks(Pipe(bytes(liar)) if pipe else bytes(liar))
     assert sum(map(len, heard)) == 3 * 16_000
     assert heard.announced is None
+
+
+@pytest.mark.parametrize("nbytes", [100, 9_000, 9_500])
+def test_a_recording_cut_off_before_its_first_sound_is_damaged_and_promises_nothing(nbytes: int) -> None:
+    liar = bytearray(
+        encoded("flac", "flac", 16_000, np.random.default_rng(0).normal(0, 0.1, 48_000).astype(np.float32))
+    )
+    liar[21:26] = bytes([liar[21] & 0xF0, *(9 * 3600 * 16_000).to_bytes(4, "big")])  # STREAMINFO: nine hours
+    head = bytes(liar[:nbytes])
+    for source in (head, Pipe(head)):
+        heard = blocks(source)
+        with pytest.raises(AudioError, match=r"can't be read as FLAC .* damaged or cut off; export it again"):
+            next(heard)
+        assert heard.announced is None
+    with pytest.raises(AudioError, match="damaged or cut off"):
+        channels(head)

@@ -81,6 +81,27 @@ def test_speech_from_the_first_sample_on_is_heard() -> None:
     assert share(between(0, 2, 2), 0, 1.9) > 0.8
 
 
+def test_faint_speech_that_goes_on_at_the_first_sample_is_heard_from_there() -> None:
+    clean = 0.05 * voice(3)
+    spoken = np.concatenate([clean, np.zeros(SAMPLE_RATE, np.float32)]) + hiss(4)
+    for start in range(0, 32_000, 1_000):
+        sounding = np.flatnonzero(np.abs(clean[start:]) > 0.002)[0]
+        assert np.flatnonzero(heard(spoken[start:]) >= ON)[0] * FRAME <= sounding + FRAME
+
+
+@pytest.mark.parametrize("silence", [0.3, 0.5, 0.7, 0.9])
+def test_a_word_after_digital_silence_is_heard_from_its_beginning(silence: float) -> None:
+    nothing = np.zeros(round(silence * SAMPLE_RATE), np.float32)
+    tail, word = voice(0.1, seed=1), voice(1.5)
+    probabilities = heard(np.concatenate([tail, nothing, word, nothing]))
+    begun = (len(tail) + len(nothing)) // FRAME
+    assert (probabilities[begun - 2 : begun + 6] >= ON).sum() >= 5
+
+
+def test_an_offset_at_the_first_sample_is_no_speech() -> None:
+    assert heard(hiss(5) + np.float32(0.5))[:20].max() < ON
+
+
 def test_digital_silence_holds_no_speech_and_noise_none_for_long() -> None:
     assert heard(np.zeros(5 * SAMPLE_RATE, np.float32)).max() < ON
     assert (heard(hiss(20, 0.05)) >= ON).mean() < 0.1

@@ -54,3 +54,32 @@ def test_one_name_is_for_one_recording() -> None:
     for line, files in (("-of x", ["a", "b"]), ("-of x -o out", ["a"]), ("-of .", ["a"])):
         with pytest.raises(OptionError, match="--output-file"):
             chosen_paths(typed(line), files)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "-o talk.txt",
+            "-o: expected a folder, found 'talk.txt': for one recording's file -of talk -f txt, .* make it",
+        ),
+        ("--output_dir x/a.b.SRT", "--output_dir: expected .* -of x/a.b -f srt, for a folder make it first"),
+        ("-o there.vtt", "-o: expected a folder, found 'there.vtt': .* -of there -f vtt, for a folder name another"),
+        ("-o there.wav", "-o: expected a folder, found 'there.wav': .* -of NAME, for a folder name another"),
+    ],
+)
+def test_a_folder_that_is_or_looks_like_a_file_is_told_how_a_file_is_named(
+    line: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there.vtt").touch()
+    Path("there.wav").touch()
+    with pytest.raises(OptionError, match=message):
+        typed(line)
+
+
+def test_a_folder_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("made.txt").mkdir()
+    for name in ("made.txt", "v1.2", "new/deep", ""):
+        assert typed(f"-o={name}" if not name else f"-o {name}").output_dir == Path(name)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from eardrop.cli.main import main
-from eardrop.errors import AudioError, ContextFull, Incomplete
+from eardrop.errors import AudioError, ContextFull, Incomplete, OptionError
 from eardrop.hub import find_projector
 from eardrop.text import Tokenizer
 from eardrop.transcribe import Progress, Recognizer
-from eardrop.transcript import Segment
+from eardrop.transcript import Result, Segment
 
 
 def test_text_goes_to_standard_output_a_line_each(model, asr, clip, capsys):
@@ -113,6 +113,28 @@ def test_strict_makes_a_doubtful_text_a_failure(model, clip, capsys):
     assert main([*words, "--strict"]) == Incomplete.exit_code
     assert main(words) == 0
     assert capsys.readouterr().out.count("\n") == 2
+
+
+def test_a_strict_failure_has_its_reasons_under_quiet_too(model, clip, capsys):
+    words = ["transcribe", "-m", model, clip("ms100"), "--max-tokens", "3", "-q"]
+    assert main([*words, "--strict"]) == Incomplete.exit_code
+    assert capsys.readouterr().err == "eardrop: ms100.wav: the text was cut off after 3 tokens (length)\n"
+    assert main(words) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_programs_are_told_how_each_recording_ended(model, clip, capsys, monkeypatch):
+    def take(self, file: str, result: Result) -> None:
+        if "ms100" in file:
+            raise OptionError("it can't be written")
+
+    monkeypatch.setattr("eardrop.cli.transcripts.Printed.take", take)
+    named = [clip("ms20"), "none.wav", clip("ms100")]
+    words = ["--max-tokens", "3", "--progress", "json", "-q"]
+    assert main(["transcribe", "-m", model, *named, *words]) == AudioError.exit_code
+    objects = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    ends = [(o["event"], o["recording"], o["source"]) for o in objects if o["event"] != "progress"]
+    assert ends == [("done", 0, "ms20.wav"), ("failed", 1, "none.wav"), ("failed", 2, "ms100.wav")]
 
 
 def test_an_error_names_its_recording_on_one_line(model, clip, capsys):
@@ -217,6 +239,15 @@ def test_a_recording_without_a_word_is_told(model, silence, capsys):
     assert main(["transcribe", "-m", model, silence]) == 0
     out, err = capsys.readouterr()
     assert (out, err) == ("", "eardrop: silence.wav: no speech was found\n")
+
+
+@pytest.mark.parametrize("reads_along", [True, False])
+def test_where_the_model_writes_nothing_no_line_is_printed(reads_along, model, clip, terminal, capsys, monkeypatch):
+    monkeypatch.setattr(Tokenizer, "piece", lambda self, token: b"")
+    if reads_along:
+        terminal("stdout")
+    assert main(["transcribe", "-m", model, clip("ms100"), "--max-tokens", "2"]) == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_files_need_no_headings(model, clip, tmp_path, capsys):

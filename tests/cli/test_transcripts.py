@@ -95,8 +95,8 @@ def test_killed_jobs_go_on_without_losing_or_repeating_a_recording(model, clip, 
         begun: set[str] = set()
         with subprocess.Popen([sys.executable, "-m", "eardrop", *words], stderr=subprocess.PIPE, text=True) as job:
             for line in job.stderr:
-                if line.startswith("{"):
-                    begun.add(json.loads(line)["source"])
+                if line.startswith("{") and (told := json.loads(line))["event"] == "progress":
+                    begun.add(told["source"])
                 if patience is not None and len(list(out.glob("*.json"))) >= patience:
                     job.kill()
         assert not begun & done, "a finished recording was transcribed again"

@@ -10,8 +10,9 @@ import pytest
 
 from eardrop.cli.terminal import Region, Voice, undisturbed
 from eardrop.cli.watch import BAR, NAME, watch
+from eardrop.errors import AudioError
 from eardrop.transcribe import Progress
-from eardrop.transcript import Segment
+from eardrop.transcript import Result, Segment
 
 WIDE = Progress("a recording with quite a long name.wav", 3600.0, 60.0, 36000.0, "words that go on and on and on")
 
@@ -79,6 +80,18 @@ def test_a_program_reads_an_object_a_line(capsys):
         objects.told(0, Progress("a.wav", 1.0, 3.0, 2.0, segment=Segment(0.0, 1.0, "Hello.")))
     (line,) = capsys.readouterr().err.splitlines()
     assert json.loads(line) == {
+        "event": "progress",
         "recording": 0, "source": "a.wav", "done": 1.0, "announced": 2.0, "speed": 0.33, "remaining": 3.0, "text": "",
         "segment": {"start": 0.0, "end": 1.0, "text": "Hello."},
     }  # fmt: skip
+
+
+def test_a_program_reads_how_each_recording_ended(capsys):
+    result = Result((Segment(0.0, 1.0, "Hello", warnings=("cut off",)),), "a.wav", "m", 2.0)
+    with watch("json", Voice(), 2) as objects:
+        objects.ended(0, "a.wav", result)
+        objects.ended(1, "b.wav", AudioError("b.wav is damaged"))
+    assert [json.loads(line) for line in capsys.readouterr().err.splitlines()] == [
+        {"event": "done", "recording": 0, "source": "a.wav", "duration": 2.0, "warnings": ["cut off"]},
+        {"event": "failed", "recording": 1, "source": "b.wav", "error": "b.wav is damaged", "exit_code": 4},
+    ]

@@ -10,7 +10,7 @@ from eardrop.errors import OptionError
 
 
 def typed(line: str) -> argparse.Namespace:
-    return translated(_parser().parse(line.split()))
+    return translated(_parser().parse(line.split()), line.split())
 
 
 @pytest.mark.parametrize(
@@ -43,10 +43,12 @@ def test_their_flags_mean_ours(line, wishes):
         ("--task translate a", "--task: expected transcribe, found translate: these models write what they hear"),
         ("--translate a", "--translate: these models write what they hear"),
         ("--temperature 0.4 a", "--temperature: expected 0.0, found 0.4: the likeliest token is always taken"),
-        ("--beam_size 5 a", "--beam-size: expected 1, found 5"),
-        ("--initial_prompt Dr a", "--initial-prompt: these models were trained with a prompt of their own alone"),
+        ("--beam_size 5 a", "--beam_size: expected 1, found 5"),
+        ("--beam-size=5 a", "--beam-size: expected 1, found 5"),
+        ("-bs 5 a", "-bs: expected 1, found 5"),
+        ("--initial_prompt Dr a", "--initial_prompt: these models were trained with a prompt of their own alone"),
         ("--clip_timestamps 1,2,3 a", "one stretch can be transcribed at a time"),
-        ("--clip_timestamps a,b a", "--clip-timestamps: expected seconds or h:m:s, found 'a'"),
+        ("--clip_timestamps a,b a", "--clip_timestamps: expected seconds or h:m:s, found 'a'"),
         ("--fp16 maybe a", "expected True or False, found 'maybe'"),
         ("--start 1:x a", "expected seconds or h:m:s, found '1:x'"),
     ],

@@ -78,3 +78,20 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         find_pair(tmp_path / "m.gguf", tmp_path / "gone.gguf")
     with pytest.raises(OptionError, match="holds no text model"):
         find_pair(touch(tmp_path / "empty", "mmproj-x.gguf"))
+
+
+@pytest.mark.parametrize(
+    "name", ["base", "tiny.en", "large", "large-v3", "large-v3-turbo", "turbo", "distil-large-v3.5"]
+)
+def test_a_name_of_whispers_is_told_with_where_ours_are(name: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelFileError, match=f"{name}: that is a model of whisper, .*; eardrop models lists"):
+        find_text(name)
+    touch(tmp_path, f"{name}/a.gguf")
+    assert find_text(name) == Path(name, "a.gguf")
+
+
+@pytest.mark.parametrize("name", ["bases", "base.gguf", "my-large", "small/"])
+def test_other_names_that_are_missing_are_paths(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="no such file or folder; check the path"):
+        find_text(tmp_path / name)

@@ -1,43 +1,17 @@
 import base64
 import hashlib
 import re
-from html.parser import HTMLParser
 
 from eardrop.tools.corpus import Heard
 from eardrop.tools.evaluate import Run, score
 from eardrop.tools.evaluation_page import MOST_SHOWN, page
+from tests.pages import Nested
 
 HOSTILE = "<script>alert(1)</script>\"'&\x1b[31m\u202e"
-VOID = {"meta", "br", "line", "rect", "circle"}
-
-
-class Nested(HTMLParser):
-    """Collects tags and attributes, and sees that every element is closed where it was opened."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.tags, self.attributes, self.text = [], [], [], ""
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
 
 
 def parsed(run):
-    parser = Nested()
-    parser.feed(page(run))
-    parser.close()
-    assert not parser.open
-    return parser
+    return Nested(page(run))
 
 
 def run(*said, about=None, left_out=None):
@@ -79,7 +53,7 @@ def test_nothing_is_loaded_or_run():
     assert "http://" not in document
     assert "https://" not in document
     assert not {"script", "link", "img", "iframe", "object", "base", "form"} & set(found.tags)
-    assert not [name for name, _ in found.attributes if name.startswith("on") or name in ("style", "src", "href")]
+    assert not [name for _, name, _ in found.attributes if name.startswith("on") or name in ("style", "src", "href")]
     style = re.search(r"<style>(.*?)</style>", document, re.DOTALL)[1]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = document.split('Policy" content="')[1].split('"')[0]

@@ -13,6 +13,7 @@ from eardrop.engine import Request
 from eardrop.hub.resolve import BUNDLED
 from eardrop.transcribe import Recognizer, words_of
 from eardrop.transcribe.words import sound
+from tests.pairs import rewritten
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 SAID = [
@@ -93,6 +94,16 @@ def test_an_empty_text_is_refused(asr: Recognizer, text: str) -> None:
 def test_a_text_that_is_too_long_for_its_recording_is_refused(asr: Recognizer) -> None:
     with pytest.raises(eardrop.OptionError, match=r"3\.94 seconds of audio hold at most 6\d; give the text"):
         asr.score(FOX, "they know " * 200)
+
+
+def test_a_text_that_does_not_fit_into_the_context_is_refused(tmp_path: Path) -> None:
+    text, projector = (next(BUNDLED.glob(name)) for name in ("eardrop-*.gguf", "mmproj-*.gguf"))
+    short = rewritten(text, tmp_path / "short.gguf", facts={"lfm2.context_length": 80})
+    with (
+        eardrop.load(short, projector=projector, threads=1) as small,
+        pytest.raises(eardrop.ContextFull, match=r"context has \(80\); give a shorter recording"),
+    ):
+        small.score(FOX, FOX_SAID)
 
 
 def test_recordings_of_no_word_and_of_more_than_a_window_are_refused(asr: Recognizer) -> None:

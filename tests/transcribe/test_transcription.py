@@ -142,6 +142,24 @@ def test_words_of_an_overlap_have_one_owner(heard):
     assert result.warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "rest"),
+    [
+        ("雨 が 降る 。 静か な 夜 で", "か な 夜 で し た 。", "した。"),
+        ("雨 が 降る 。 静か な 夜 で", "かな 夜 でし た 。", "でした。"),  # a token of which a half was said
+        ("雨 が", "雨 が", ""),
+    ],
+)
+def test_signs_of_an_overlap_have_one_owner_where_no_space_is_written(before: str, after: str, rest: str):
+    first, second = (
+        room.Heard(cut, tuple(Token(i, piece.encode(), -0.5, 1.0) for i, piece in enumerate(pieces.split())), None)
+        for cut, pieces in ((window(0, 3, seam="overlap"), before), (window(1.5, 3.5), after))
+    )
+    first, second = room.joined(first, second, lambda sample: sample / SECOND, "ja")
+    assert (first.text, second.text) == (before.replace(" ", ""), rest)
+    assert first.faults == ()
+
+
 def test_a_seam_where_no_word_is_common_is_told(heard):
     texts = {3.0: "we went to the old", 2.0: "by the great sea"}
     cut = window(0, 3, seam="overlap"), window(1.5, 3.5)

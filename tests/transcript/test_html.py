@@ -5,7 +5,6 @@ import hashlib
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from importlib import resources
 from pathlib import Path
 
@@ -16,9 +15,9 @@ from eardrop.audio import SAMPLE_RATE, read
 from eardrop.errors import AudioError
 from eardrop.transcript import Result, Segment, Word, html
 from eardrop.transcript.recording import LEVELS, Recording, hear, link_from
+from tests.pages import Nested
 
 HOSTILE = "</script><script>alert(1)</script>\"'&<img src=x onerror=alert(1)>\u2028\u202e\x1b[31m"
-VOID = {"meta", "input", "rect", "line", "path", "use", "link"}
 RESULT = Result(
     (
         Segment(
@@ -34,31 +33,6 @@ RESULT = Result(
     words_by="attention",
 )
 SAMPLES = np.concatenate([np.sin(np.arange(SAMPLE_RATE, dtype=np.float32) / 9), np.zeros(4 * SAMPLE_RATE, np.float32)])
-
-
-class Nested(HTMLParser):
-    """Collects tags, attributes and text, and sees that every element is closed where it was opened."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open, self.tags, self.attributes, self.text = [], [], [], ""
-        self.feed(page)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value) for name, value in attrs]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if not {"script", "style"} & set(self.open):
-            self.text += data
 
 
 def value(page: str, tag: str, name: str) -> str:

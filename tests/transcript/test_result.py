@@ -65,6 +65,25 @@ def test_json_has_whispers_keys_on_one_ascii_line(tmp_path: Path) -> None:
     assert whole["segments"][2]["avg_logprob"] == -0.5
 
 
+@pytest.mark.parametrize(
+    ("text", "words", "written"),
+    [
+        ("Hello there.", ["Hello", "there."], [" Hello", " there."]),
+        ("雨が、", ["雨", "が、"], ["雨", "が、"]),
+        ("「雨」 が", ["「雨」", "が"], ["「雨」", " が"]),
+        ("2年後にAIは", ["2", "年", "後", "に", "A", "I", "は"], ["2", "年", "後", "に", "A", "I", "は"]),
+        ("雨が", ["雨"], ["雨"]),  # a text that the words don't spell
+        ("The sign 猫 is a cat.", ["The"], [" The"]),
+    ],
+)
+def test_words_in_json_have_the_space_that_their_script_writes(text: str, words: list[str], written: list[str]) -> None:
+    times = tuple(Word(at, at + 1.0, word) for at, word in enumerate(words))
+    result = Result((Segment(0.0, 9.0, text, words=times),), "a.mp3", "m", 9.0)
+    (segment,) = json.loads(result.to_json())["segments"]
+    assert [word["word"] for word in segment["words"]] == written
+    assert Result.from_json(result.to_json()) == result
+
+
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     RESULT.write(tmp_path / "a.json")
     assert Result.read(tmp_path / "a.json") == RESULT
