@@ -72,23 +72,20 @@ def _few_plain(x: torch.Tensor, w: Weight, bias: torch.Tensor | None, activation
 @triton.jit
 def few_blocked(
     x, w, bias, y, N, M, K, n,
-    UNPACK: tl.constexpr, MINIMA: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr,
+    UNPACK: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr,
     ACTIVATION: tl.constexpr, OUT: tl.constexpr, UNITS: tl.constexpr,
 ):  # fmt: skip
-    """As `few_plain`; of UNITS units at a time q · x is summed first, then scaled."""
+    """As `few_plain`, UNITS units at a time."""
     row, out = tl.program_id(0) % N, tl.program_id(0) // N * OUT + tl.arange(0, OUT)
     m = tl.minimum(out, M - 1)
-    sums = tl.zeros((OUT, UNITS), tl.float32)
+    sums = tl.zeros((OUT, UNITS, UNIT), tl.float32)
     for start in range(0, K // UNIT, UNITS):
         unit = (start + tl.arange(0, UNITS))[None, :, None]
         b, s, i = place(m[:, None, None], tl.minimum(unit, K // UNIT - 1), K, UNIT, BLOCK)
         q, scale, minimum = UNPACK(w, tl.cast(n, tl.int64), b, s, i)
         k = unit * UNIT + tl.arange(0, UNIT)[None, None, :]
-        part = tl.load(x + row * K + k, mask=k < K, other=0.0)
-        sums += tl.reshape(scale, (OUT, UNITS)) * tl.sum(q * part, axis=2)
-        if MINIMA:
-            sums += tl.reshape(minimum, (OUT, UNITS)) * tl.sum(part, axis=2)
-    total = finished(tl.sum(sums, axis=1), bias, m, ACTIVATION)
+        sums += (scale * q + minimum) * tl.load(x + row * K + k, mask=k < K, other=0.0)
+    total = finished(tl.sum(tl.sum(sums, axis=2), axis=1), bias, m, ACTIVATION)
     tl.store(y + row * M + out, total, mask=out < M)
 
 
@@ -98,8 +95,7 @@ def _few_blocked(
     (m, k), row, block = w.shape, ROWS[w.format.name], w.format.block
     few_blocked[(triton.cdiv(m, FEW_OUT) * len(x),)](
         *(x, w.data, bias, y, len(x), m, k, m * k // block),
-        *(unpack(row.name), bool(row.minimum), row.unit, block),
-        *(activation, FEW_OUT, FEW_VALUES // row.unit),
+        *(unpack(row.name), row.unit, block, activation, FEW_OUT, FEW_VALUES // row.unit),
         enable_fp_fusion=True,
     )
     return y
