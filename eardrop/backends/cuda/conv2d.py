@@ -55,7 +55,8 @@ def convolve(
     mine = x + first.to(tl.int64) * F * (C if DEPTHWISE else 1)
     top, left = row * STRIDE - TIME // 2, begin * STRIDE - MEL // 2
 
-    taps, window = (), ()  # a column after the other
+    taps: tl.tuple = ()
+    window: tl.tuple = ()  # a column after the other
     for k in tl.static_range(MEL * TIME):
         taps += (tl.load(weight + k * C + channel, mask=within, other=0.0),)
     shift = tl.load(bias + channel, mask=within, other=0.0)

@@ -64,7 +64,8 @@ def _leave(x, held, first, length, channel, C, TAPS: tl.constexpr, GATED: tl.con
 @triton.jit
 def _beginning(x, taps, held, start, first, length, channel, C, TAPS: tl.constexpr, GATED: tl.constexpr):
     """What is read before the walk: the taps, and the window of a row that starts at `start` but for its newest."""
-    weights, window = (), ()
+    weights: tl.tuple = ()
+    window: tl.tuple = ()
     for k in tl.static_range(TAPS):
         weights += (tl.load(taps + k * C + channel, mask=channel < C, other=0.0),)
     for k in tl.static_range(TAPS - 1):
@@ -108,7 +109,7 @@ def convolve(
         _leave(x, held, first, length, channel, C, TAPS, GATED)
 
     for start in tl.static_range(0, ROWS, GROUP):
-        gates = ()
+        gates: tl.tuple = ()
         for i in tl.static_range(GROUP):
             t = begin + start + i
             ahead = t + TAPS - 1 - LEFT
