@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from eardrop.backends.cuda import device, embed, linear, norms, pick, pointwise, rope
+from eardrop.backends.cuda import device, embed, linear, norms, pick, pointwise, rel_attention, rope, short_conv
 from eardrop.backends.cuda.capture import captured
 from eardrop.backends.cuda.unpack import ROWS
 from eardrop.backends.cuda.weight import Copies, Weight, uploaded
 from eardrop.gguf import BlockFormat, GgufTensor
-from eardrop.ops import OPS, Activation, Arithmetic, Op, heard
+from eardrop.ops import OPS, Activation, Arithmetic, Int32, Op, heard
 from eardrop.ops.work import heed, heeding
 
 Tensor: TypeAlias = torch.Tensor
@@ -118,6 +118,28 @@ class CudaBackend:
     def flatten(self, x: Tensor) -> Tensor:
         """(N, F, C) → (N, C · F)."""
         return pointwise.flatten(x)
+
+    @heeding
+    def rel_attention(
+        self, q: Tensor, k: Tensor, v: Tensor, p: Tensor, bias_u: Tensor, bias_v: Tensor, offsets: Int32
+    ) -> Tensor:
+        """Every row over all rows of its clip, by content and by distance."""
+        products = torch.bfloat16 if self._in_bf16 else torch.float32
+        return rel_attention.rel_attention(q, k, v, p, bias_u, bias_v, offsets, products=products)
+
+    @heeding
+    def short_conv(
+        self,
+        x: Tensor,
+        taps: Tensor,
+        offsets: Int32,
+        bias: Tensor | None = None,
+        activation: Activation | None = None,
+        state: Tensor | None = None,
+        slots: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Channel by channel, each sequence by itself."""
+        return short_conv.short_conv(x, taps, offsets, bias, activation, state, slots)
 
     @heeding
     def rope(self, x: Tensor, positions: Tensor, base: float) -> Tensor:
