@@ -1,17 +1,16 @@
 """Attention with relative positions, a block of queries against a block of keys at a time; no T × T matrix anywhere.
 
-The score of row i and key j has a part that depends on i − j alone for a given row: (q + v) · p[R − 1 − (i − j)]. For
-a block of n queries and one of n keys that is 2·n − 1 rows of p, one further for each query down and each key to the
-left. They are taken as products of the queries with two blocks of n rows of p, and shifted:
+The score of row i and key j has a part that hangs on i − j for a given row: (q + v) · p[R − 1 − (i − j)]. A block of n
+queries and one of n keys need 2·n − 1 rows of p: each query begins one row before the one above it. They are taken as
+products with two blocks of n rows of p, where column c of row i belongs to key c − (n − 1 − i), or n keys later:
 
-    products, by row of p          where from           rotated: by key
-    · · · a │ b c d ·              row 0   · · · a      row 0   b c d·  …
-    · · a b │ c d · ·    before │ after  →  for row i the last i + 1 columns of `before` and the first n − 1 − i of
-    · a b c │ d · · ·              `after`: n in all, in columns that never collide, so one array holds both
-    a b c d │ · · · ·
+    before   · · · a     after   b c d ·     each row rotated    a│· · ·     ·│b c d     by key    a b c d
+             · · f g             h i · ·     to the left by      f g│· ·     · ·│h i               f g h i
+             · k l m             n · · ·     n − 1 − i           k l m│·     · · ·│n               k l m n
+             p q r s             · · · ·                         p q r s│    · · · ·│              p q r s
 
-and key j of row i lies in its column j − i − 1 modulo n: the shift of Transformer-XL's table is one rotation of each
-row. The next block of keys meets the next block of p: `after` becomes `before`, so each product is taken once.
+So the shift of Transformer-XL's table is one rotation of each row, and a choice along the diagonal. The next block of
+keys meets the next block of p: `after` becomes `before`, and each product is taken once.
 """
 
 import torch
@@ -22,14 +21,17 @@ from eardrop.backends.cuda.flash import KINDS, LOG2_E, absorb, product
 from eardrop.backends.cuda.ragged import longest, on_device
 from eardrop.ops import Int32
 
-BLOCKS = {torch.float32: 32, torch.float16: 64, torch.bfloat16: 64}  # queries, and keys, of a block, by operands
+# queries, and keys, of a block, by operands: the largest that is compiled without spilling (benchmarks/gpu_compile.py)
+BLOCKS = {torch.float32: 32, torch.float16: 64, torch.bfloat16: 64}
+STAGES = 2  # blocks of keys, positions and values under way at once: two programs of a multiprocessor have the room
 
 
 @triton.jit
-def _columns(x, row, rows, head, stride, d, D: tl.constexpr):
-    """(d, rows) of one head: a block of keys or positions as it stands in a product; zeros outside 0 … rows."""
-    at = x + row[None, :].to(tl.int64) * stride + head * D + d[:, None]
-    return tl.load(at, mask=(row >= 0)[None, :] & (row < rows)[None, :] & (d < D)[:, None], other=0.0)
+def _block(x, start, rows, head, stride, D: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr):
+    """(BLOCK, d) of one head from row `start` on; zeros outside 0 … rows."""
+    i, d = tl.arange(0, BLOCK)[:, None], tl.arange(0, WIDE)[None, :]
+    here = (start + i >= 0) & (start + i < rows) & (d < D)
+    return tl.load(x + start * stride + head * D + (i * stride + d), mask=here, other=0.0)
 
 
 @triton.jit
@@ -39,38 +41,34 @@ def attend(
 ):  # fmt: skip
     """Programs are (block of queries, head, clip). Shapes as the operation's; reach is R, WIDE is d made a power of 2."""
     head, clip, begin = tl.program_id(1), tl.program_id(2), tl.program_id(0) * BLOCK
-    first = tl.load(offsets + clip)
-    n = tl.load(offsets + clip + 1) - first
+    first = tl.load(offsets + clip).to(tl.int64)
+    n = (tl.load(offsets + clip + 1) - first).to(tl.int32)
     if begin >= n:
         return
     stride = H * D
-    i, d = tl.arange(0, BLOCK), tl.arange(0, WIDE)
-    i2, j2 = i[:, None], tl.arange(0, BLOCK)[None, :]
-    q += first.to(tl.int64) * stride
-    k += first.to(tl.int64) * stride
-    v += first.to(tl.int64) * stride
-    mine = (begin + i2).to(tl.int64) * stride + head * D + d[None, :]
-    here = (begin + i2 < n) & (d < D)[None, :]
-    query = tl.load(q + mine, mask=here, other=0.0).to(tl.float32)
-    content = query + tl.load(bias_u + head * D + d, mask=d < D, other=0.0)[None, :]
-    place = query + tl.load(bias_v + head * D + d, mask=d < D, other=0.0)[None, :]
-
+    i, j, d = tl.arange(0, BLOCK)[:, None], tl.arange(0, BLOCK)[None, :], tl.arange(0, WIDE)[None, :]
+    clip_at = first * stride
+    query = _block(q + clip_at, begin, n, head, stride, D, WIDE, BLOCK).to(tl.float32)
+    content = query + tl.load(bias_u + head * D + d, mask=d < D, other=0.0)
+    place = query + tl.load(bias_v + head * D + d, mask=d < D, other=0.0)
     highest, total = tl.full((BLOCK,), float("-inf"), tl.float32), tl.zeros((BLOCK,), tl.float32)
     acc = tl.zeros((BLOCK, WIDE), tl.float32)
-    distances = 2 * reach - 1
-    nearest = reach - begin + i  # rows of p behind those of the first block of keys
-    before = product(place, _columns(p, nearest - BLOCK, distances, head, stride, d, D), KIND)
+    distances, behind = 2 * reach - 1, reach - begin  # behind: the row of p after those that the first keys begin with
+    ahead = _block(p, behind - BLOCK, distances, head, stride, D, WIDE, BLOCK)
+    by_key = (j - i + BLOCK - 1) % BLOCK  # what a row rotated to the left by BLOCK − 1 − i has in column j
+    before = tl.gather(product(place, ahead.T, KIND), by_key, 1)
     for start in range(0, n, BLOCK):
-        after = product(place, _columns(p, nearest + start, distances, head, stride, d, D), KIND)
-        both = tl.where(i2 + j2 >= BLOCK - 1, before, after)
-        position = tl.gather(both, (j2 - i2 + BLOCK - 1) % BLOCK, 1)
+        ahead = _block(p, behind + start, distances, head, stride, D, WIDE, BLOCK)
+        after = tl.gather(product(place, ahead.T, KIND), by_key, 1)
+        position = tl.where(j <= i, before, after)
         before = after
-        scores = product(content, _columns(k, start + i, n, head, stride, d, D), KIND) + position
-        scores = tl.where(start + j2 < n, scores * scale, float("-inf"))
-        at = (start + i2).to(tl.int64) * stride + head * D + d[None, :]
-        values = tl.load(v + at, mask=(start + i2 < n) & (d < D)[None, :], other=0.0)
+        keys = _block(k + clip_at, start, n, head, stride, D, WIDE, BLOCK)
+        scores = product(content, keys.T, KIND) + position
+        scores = tl.where(start + j < n, scores * scale, float("-inf"))
+        values = _block(v + clip_at, start, n, head, stride, D, WIDE, BLOCK)
         highest, total, acc = absorb(scores, values, highest, total, acc, KIND)
-    tl.store(out + first.to(tl.int64) * stride + mine, acc / total[:, None], mask=here)
+    here = (begin + i < n) & (d < D)
+    tl.store(out + clip_at + begin * stride + head * D + (i * stride + d), acc / total[:, None], mask=here)
 
 
 def rel_attention(
@@ -93,5 +91,6 @@ def rel_attention(
             *(out, q, k, v, p, bias_u, bias_v, on_device(offsets, q.device), heads, (len(p) + 1) // 2),
             *(LOG2_E / d**0.5, d, max(16, triton.next_power_of_2(d)), block, KINDS[products]),
             num_warps=4,
+            num_stages=STAGES,
         )  # fmt: skip
     return out
