@@ -11,7 +11,7 @@ from eardrop.loading import load_model
 from eardrop.model import decoder
 from eardrop.model.state import KVCache, Streams
 from eardrop.ops import listening
-from tests.pairs import pair, sharp_pair
+from tests.pairs import sharp_pair
 
 rng = np.random.default_rng(5)
 LONG, SHORT = rng.integers(20, 900, 37).astype(np.int32), rng.integers(20, 900, 5).astype(np.int32)
