@@ -25,7 +25,7 @@ from eardrop.model.conformer import encode
 from eardrop.model.state import Streams
 from eardrop.ops import Arithmetic
 from eardrop.text import MEDIA, prompt
-from tests.pairs import CACHE, CLIPS, Record, pair, pcm16, record
+from tests.pairs import CACHE, CLIPS, Record, pair, pcm16, record, sharp_pair
 
 STEPS = 24
 
@@ -34,6 +34,13 @@ STEPS = 24
 def model_of(name: str, backend: str) -> Model:
     text, projector = write_pair(name, CACHE)
     return load_model(text, projector, BACKENDS[backend].make())
+
+
+@functools.lru_cache(maxsize=1)
+def sharp_model(backend: str) -> Model:
+    """The micro pair, multiplied in float32."""
+    ops = BACKENDS[backend].make()
+    return load_model(*sharp_pair(ops), ops)
 
 
 @pytest.fixture(params=[name for name, choice in BACKENDS.items() if choice.missing() is None])
@@ -72,7 +79,7 @@ def test_log_mel_equals_llama_cpps(clip: str) -> None:
 
 @pytest.mark.parametrize("clip", [clip for clip in CLIPS if clip != "ms20"])
 def test_sharp_records_are_met_tightly_in_llama_cpps_dialect(clip: str, backend: str) -> None:
-    gold, model = record(clip), model_of("micro", backend)
+    gold, model = record(clip), sharp_model(backend)
     rows = rows_of(model, log_mel(gold.samples), half=LLAMA_CPP.half_first_convolution)
     assert np.abs(rows - gold.embd_f32).max() <= 1e-4
     assert np.abs(forced_logits(model, rows, gold, 9) - gold.logits_f32).max() <= 1e-3
@@ -81,7 +88,7 @@ def test_sharp_records_are_met_tightly_in_llama_cpps_dialect(clip: str, backend:
 @pytest.mark.parametrize("clip", [clip for clip in CLIPS if clip != "ms20"])
 def test_sharp_logits_are_met_from_recorded_rows(clip: str, backend: str) -> None:
     gold = record(clip)
-    logits = forced_logits(model_of("micro", backend), gold.embd_f32, gold, 9)
+    logits = forced_logits(sharp_model(backend), gold.embd_f32, gold, 9)
     assert np.abs(logits - gold.logits_f32).max() <= 2e-4
 
 

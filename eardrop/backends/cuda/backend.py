@@ -12,12 +12,24 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from eardrop.backends.cuda import device, embed, linear, norms, pick, pointwise, rope
+from eardrop.backends.cuda import (
+    attention,
+    conv2d,
+    device,
+    embed,
+    linear,
+    norms,
+    pick,
+    pointwise,
+    rel_attention,
+    rope,
+    short_conv,
+)
 from eardrop.backends.cuda.capture import captured
 from eardrop.backends.cuda.unpack import ROWS
 from eardrop.backends.cuda.weight import Copies, Weight, uploaded
 from eardrop.gguf import BlockFormat, GgufTensor
-from eardrop.ops import OPS, Activation, Arithmetic, Op, heard
+from eardrop.ops import OPS, Activation, Arithmetic, Int32, Op, heard
 from eardrop.ops.work import heed, heeding
 
 Tensor: TypeAlias = torch.Tensor
@@ -34,6 +46,7 @@ class CudaBackend:
     def __init__(self, precision: str = "float32") -> None:
         self.device = device.chosen()
         self._in_bf16 = precision == "bf16"
+        self._products = torch.bfloat16 if self._in_bf16 else torch.float32  # of many rows with each other
         self._copies = Copies(_copies_budget(self.device))
         for name in self.lacking:
             setattr(self, name, self._falling_back(OPS[name]))
@@ -115,14 +128,64 @@ class CudaBackend:
         return pointwise.add(x, y, scale)
 
     @heeding
+    def conv2d(
+        self, x: Tensor, offsets: Int32, weight: Tensor, bias: Tensor, activation: Activation | None = None
+    ) -> Tensor:
+        """Stride 2 in both directions, clip by clip."""
+        return conv2d.conv2d(x, offsets, weight, bias, activation)
+
+    @heeding
     def flatten(self, x: Tensor) -> Tensor:
         """(N, F, C) → (N, C · F)."""
-        return pointwise.flatten(x)
+        return conv2d.flatten(x)
+
+    @heeding
+    def rel_attention(
+        self, q: Tensor, k: Tensor, v: Tensor, p: Tensor, bias_u: Tensor, bias_v: Tensor, offsets: Int32
+    ) -> Tensor:
+        """Every row over all rows of its clip, by content and by distance."""
+        return rel_attention.rel_attention(q, k, v, p, bias_u, bias_v, offsets, products=self._products)
+
+    @heeding
+    def short_conv(
+        self,
+        x: Tensor,
+        taps: Tensor,
+        offsets: Int32,
+        bias: Tensor | None = None,
+        activation: Activation | None = None,
+        state: Tensor | None = None,
+        slots: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Channel by channel, each sequence by itself."""
+        return short_conv.short_conv(x, taps, offsets, bias, activation, state, slots)
 
     @heeding
     def rope(self, x: Tensor, positions: Tensor, base: float) -> Tensor:
         """Heads turned by their positions."""
         return rope.rope(x.contiguous(), positions, base)
+
+    @heeding
+    def attention(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        offsets: Int32,
+        slots: Tensor,
+        starts: Tensor,
+    ) -> Tensor:
+        """Over the cache, after appending k and v."""
+        return attention.attention(q, k, v, keys, values, offsets, slots, starts)
+
+    @heeding
+    def attention_weights(
+        self, q: Tensor, keys: Tensor, offsets: Int32, slots: Tensor, starts: Tensor, heads: Int32, rows: Int32
+    ) -> Tensor:
+        """What chosen heads looked at, on a range of rows."""
+        return attention.attention_weights(q, keys, offsets, slots, starts, heads, rows)
 
     @heeding
     def pick(self, logits: Tensor, allowed: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,6 +15,7 @@ import triton.language as tl
 
 from eardrop.backends.cuda.activations import activated
 from eardrop.backends.cuda.device import interpreted
+from eardrop.backends.cuda.flash import KINDS, product
 from eardrop.backends.cuda.unpack import ROWS, place, unpack
 from eardrop.backends.cuda.weight import Copies, Weight
 from eardrop.ops import Activation
@@ -22,6 +23,7 @@ from eardrop.ops import Activation
 FEW = 4  # rows of x at most that are multiplied one by one
 SOME = 128  # and that are multiplied with tiles unpacked on the way
 FEW_OUT, FEW_VALUES = 4, 1024  # a program's rows of w, and values of each that it takes at once
+INTERPRETED_OUT = 256  # the interpreter runs program after program: few large ones
 DEEP = 64  # values of a row of w that a step on tensor cores takes
 WIDE_OUT = 4096  # rows of w from which on there are programs enough to take 64 at a time
 BLOCK = 1024  # values of a program that only adds a bias
@@ -64,9 +66,14 @@ def few_plain(x, w, bias, y, N, M, K, ACTIVATION: tl.constexpr, OUT: tl.constexp
 
 
 def _few_plain(x: torch.Tensor, w: Weight, bias: torch.Tensor | None, activation: str, y: torch.Tensor) -> torch.Tensor:
-    (m, k), grid = w.shape, (triton.cdiv(len(w), FEW_OUT) * len(x),)
-    few_plain[grid](x, w.data, bias, y, len(x), m, k, activation, FEW_OUT, FEW_VALUES, enable_fp_fusion=True)
+    (m, k), out, values = w.shape, _few_out(), min(FEW_VALUES, triton.next_power_of_2(w.shape[1]))
+    grid = (triton.cdiv(m, out) * len(x),)
+    few_plain[grid](x, w.data, bias, y, len(x), m, k, activation, out, values, enable_fp_fusion=True)
     return y
+
+
+def _few_out() -> int:
+    return INTERPRETED_OUT if interpreted() else FEW_OUT
 
 
 @triton.jit
@@ -92,10 +99,11 @@ def few_blocked(
 def _few_blocked(
     x: torch.Tensor, w: Weight, bias: torch.Tensor | None, activation: str, y: torch.Tensor
 ) -> torch.Tensor:
-    (m, k), row, block = w.shape, ROWS[w.format.name], w.format.block
-    few_blocked[(triton.cdiv(m, FEW_OUT) * len(x),)](
+    (m, k), row, block, out = w.shape, ROWS[w.format.name], w.format.block, _few_out()
+    units = min(FEW_VALUES, triton.next_power_of_2(k)) // row.unit
+    few_blocked[(triton.cdiv(m, out) * len(x),)](
         *(x, w.data, bias, y, len(x), m, k, m * k // block),
-        *(unpack(row.name), row.unit, block, activation, FEW_OUT, FEW_VALUES // row.unit),
+        *(unpack(row.name), row.unit, block, activation, out, units),
         enable_fp_fusion=True,
     )
     return y
@@ -105,7 +113,7 @@ def _few_blocked(
 def some_blocked(
     x, w, bias, y, N, M, K, n,
     UNPACK: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr, ACTIVATION: tl.constexpr,
-    IN: tl.constexpr, OUT: tl.constexpr, UNITS: tl.constexpr, TYPE: tl.constexpr, INTERPRETED: tl.constexpr,
+    IN: tl.constexpr, OUT: tl.constexpr, UNITS: tl.constexpr, TYPE: tl.constexpr,
 ):  # fmt: skip
     """Programs are OUT rows of w, by all rows of x, at most IN."""
     out = tl.program_id(0) * OUT + tl.arange(0, OUT)
@@ -116,29 +124,23 @@ def some_blocked(
         b, s, i = place(m[:, None, None], tl.minimum(unit, K // UNIT - 1), K, UNIT, BLOCK)
         q, scale, minimum = UNPACK(w, tl.cast(n, tl.int64), b, s, i)
         k = (start * UNIT + tl.arange(0, UNITS * UNIT))[None, :]
-        part = tl.load(x + row * K + k, mask=(row < N) & (k < K), other=0.0).to(TYPE)
-        tile = tl.trans(tl.reshape(scale * q + minimum, (OUT, UNITS * UNIT)).to(TYPE))
-        if INTERPRETED:  # its products of bfloat16 are wrong
-            total += tl.dot(part.to(tl.float32), tile.to(tl.float32), input_precision="ieee")
-        else:
-            total = tl.dot(part, tile, total)
+        part = tl.load(x + row * K + k, mask=(row < N) & (k < K), other=0.0)
+        tile = tl.reshape((scale * q + minimum).to(TYPE), (OUT, UNITS * UNIT))
+        total += product(part, tl.trans(tile), TYPE)
     total = finished(total, bias, m[None, :], ACTIVATION)
     tl.store(y + row.to(tl.int64) * M + out[None, :], total, mask=(row < N) & (out[None, :] < M))
-
-
-TRITON_TYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 
 
 def _some_blocked(
     x: torch.Tensor, w: Weight, bias: torch.Tensor | None, activation: str, y: torch.Tensor
 ) -> torch.Tensor:
     (m, k), row, block = w.shape, ROWS[w.format.name], w.format.block
-    out = 64 if m >= WIDE_OUT else 16  # the fewer rows of w there are, the fewer a program takes
+    out = 64 if m >= WIDE_OUT or interpreted() else 16  # the fewer rows of w there are, the fewer a program takes
     some_blocked[(triton.cdiv(m, out),)](
         *(x, w.data, bias, y, len(x), m, k, m * k // block),
         *(unpack(row.name), row.unit, block, activation),
         *(max(16, triton.next_power_of_2(len(x))), out, max(1, DEEP // row.unit)),
-        *(TRITON_TYPES[w.many], interpreted()),
+        KINDS[w.many],
         enable_fp_fusion=True,
     )
     return y
