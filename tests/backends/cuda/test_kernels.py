@@ -23,6 +23,7 @@ if missing():
 from eardrop.backends.cuda.backend import CudaBackend  # noqa: E402
 
 SEED, CASES = 20261123, 20
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the interpreter's NumPy tells of NaN and ∞
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,6 @@ def test_a_sequence_convolved_at_once_has_the_bits_of_its_steps(
     assert torch.equal(whole, stepped)
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the interpreter's, of their own rows
 def test_a_clip_among_others_has_the_bits_of_the_clip_alone_whatever_they_hold(backend: CudaBackend) -> None:
     """The others hold NaN: not a number of theirs is seen."""
     offsets, own, d, up = ragged(1, 70, 35), slice(1, 71), 33, backend.upload
