@@ -1,12 +1,12 @@
 """Check and measure the CUDA backend on one GPU, in one run of less than ten minutes, with nothing to download.
 
     python -m benchmarks.gpu --golden FOLDER [--json gpu.json] [--minutes 9.5] [--only checks,short_conv]
-    python -m benchmarks.gpu --tiny                     # the same course at sizes for Triton's interpreter: no figures
+    python -m benchmarks.gpu --tiny                   # the same course at sizes for Triton's interpreter: no figures
 
 Needs Python 3.11 or newer with numpy, tokenizers, torch and triton, and disk for 4 GB. FOLDER holds the recorded
-results of llama.cpp; without it that check is left out, and the report says so. The full-size models are made here, from random
-blocks: their texts mean nothing, their times do. What would not fit into the time is left out and named. The report is
-Markdown, with machine and date; a check that fails, or a limit that isn't met, makes the exit code 1.
+results of llama.cpp; without it that check is left out, and the report says so. The full-size models are made here,
+from random blocks: their texts mean nothing, their times do. What would not fit into the time is left out and named.
+The report is Markdown, with machine and date; a check that fails, or a limit that isn't met, makes the exit code 1.
 """
 
 import argparse
