@@ -4,14 +4,9 @@ import torch
 import triton
 import triton.language as tl
 
+from eardrop.backends.cuda.activations import sigmoid
+
 BLOCK = 1024  # values of a program
-
-
-@triton.jit
-def sigmoid(x):
-    """1 / (1 + e⁻ˣ), by the exponential of a negative number only."""
-    small = tl.exp(-tl.abs(x))
-    return tl.where(x >= 0, 1.0, small) / (1.0 + small)
 
 
 @triton.jit
