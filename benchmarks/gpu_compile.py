@@ -203,7 +203,8 @@ def main() -> int:
                 u = use(kernel)
                 spills += u.spilled > 0
                 numbers = (u.registers, u.spilled, u.shared, u.warps, u.resident)
-                print(f"| {label} | {kernel.metadata.name} | sm_{capability} |", *(f"{n} |" for n in numbers), flush=True)
+                cells = (label, kernel.metadata.name, f"sm_{capability}", *numbers)
+                print("|", *(f"{cell} |" for cell in cells), flush=True)
                 if options.assembly:
                     keep(options.assembly, label, kernel, capability)
     return int(spills > 0)

@@ -152,7 +152,7 @@ def weigh(
     out, q, keys, offsets, slots, starts, heads, ranges, H, GROUP, rows, scale, widest,
     D: tl.constexpr, WIDE: tl.constexpr, QUERIES: tl.constexpr, BLOCK: tl.constexpr, KIND: tl.constexpr,
 ):  # fmt: skip
-    """Programs are (block of queries, place of a head among those asked for, sequence); out (N, h, widest), zeros before.
+    """Programs are (block of queries, place of a head among those asked for, sequence); out (N, h, widest), zeroed.
 
     Once over all keys for the sum, once more over those asked for.
     """
@@ -203,7 +203,9 @@ def attention(
     (_, rows, kv_heads, d), heads, table = keys.shape, q.shape[1], on_device(offsets, q.device)
     out, streams, width = torch.empty_like(q), len(offsets) - 1, kv_heads * d
     append[longest(offsets), streams](
-        *(k, v, keys, values, table, slots, starts, rows, width, triton.next_power_of_2(width)), num_warps=4
+        *(k, v, keys, values, table, slots, starts, rows, width, triton.next_power_of_2(width)),
+        num_warps=4,
+        enable_fp_fusion=True,
     )
     queries = FEW if longest(offsets) <= FEW else MANY
     attend[triton.cdiv(longest(offsets), queries), heads, streams](
@@ -211,6 +213,7 @@ def attention(
         *(d, max(16, triton.next_power_of_2(d)), queries, KEYS[products], KINDS[products]),
         num_warps=4,
         num_stages=STAGES,
+            enable_fp_fusion=True,
     )  # fmt: skip
     return out
 
@@ -235,9 +238,12 @@ def _step(
         *(out, parts, q, k, v, keys, values, slots, starts, heads, rows, LOG2_E / d**0.5),
         *(group, padded, d, wide, max(1, STEP_VALUES // (padded * wide))),
         num_warps=4,
+        enable_fp_fusion=True,
     )
     if parts is not None:
-        join[(streams * heads,)](out, parts, count, d, wide, triton.next_power_of_2(count), num_warps=1)
+        join[(streams * heads,)](
+            out, parts, count, d, wide, triton.next_power_of_2(count), num_warps=1, enable_fp_fusion=True
+        )
     return out
 
 
@@ -262,5 +268,6 @@ def attention_weights(
             *(d, max(16, triton.next_power_of_2(d)), FEW, KEYS[torch.float32], tl.float32),
             num_warps=4,
             num_stages=STAGES,
+            enable_fp_fusion=True,
         )  # fmt: skip
     return out

@@ -10,8 +10,10 @@ import torch
 import triton
 import triton.language as tl
 
+from eardrop.backends.cuda.device import interpreted
+
 LOG2_E = math.log2(math.e)
-INTERPRETED = tl.constexpr(bool(triton.knobs.runtime.interpret))
+INTERPRETED = tl.constexpr(interpreted())
 KINDS = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 
 

@@ -32,6 +32,5 @@ def on_device(values: Int32, device: torch.device) -> torch.Tensor:
 
 @lru_cache(maxsize=64)
 def _copied(values: bytes, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    return torch.frombuffer(bytearray(values), dtype=torch.int32).reshape(shape).to(device) if values else (
-        torch.empty(shape, dtype=torch.int32, device=device)
-    )
+    table = np.frombuffer(bytearray(values), np.int32).reshape(shape)
+    return torch.from_numpy(table).to(device)

@@ -39,7 +39,7 @@ def attend(
     out, q, k, v, p, bias_u, bias_v, offsets, H, reach, scale,
     D: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr, KIND: tl.constexpr,
 ):  # fmt: skip
-    """Programs are (block of queries, head, clip). Shapes as the operation's; reach is R, WIDE is d made a power of 2."""
+    """Programs are (block of queries, head, clip). Shapes as the operation's; reach is R, WIDE d made a power of 2."""
     head, clip, begin = tl.program_id(1), tl.program_id(2), tl.program_id(0) * BLOCK
     first = tl.load(offsets + clip).to(tl.int64)
     n = (tl.load(offsets + clip + 1) - first).to(tl.int32)
@@ -92,5 +92,6 @@ def rel_attention(
             *(LOG2_E / d**0.5, d, max(16, triton.next_power_of_2(d)), block, KINDS[products]),
             num_warps=4,
             num_stages=STAGES,
+            enable_fp_fusion=True,
         )  # fmt: skip
     return out

@@ -54,6 +54,26 @@ def _seen(x, held, row, first, length, channel, C, TAPS: tl.constexpr, GATED: tl
 
 
 @triton.jit
+def _leave(x, held, first, length, channel, C, TAPS: tl.constexpr, GATED: tl.constexpr):
+    """The last rows' u into the slot; upwards, for a sequence shorter than the state moves its rows down."""
+    for k in tl.static_range(TAPS - 1):
+        newest = _seen(x, held, length - (TAPS - 1) + k, first, length, channel, C, TAPS, GATED)
+        tl.store(held + k * C + channel, newest, mask=channel < C)
+
+
+@triton.jit
+def _beginning(x, taps, held, start, first, length, channel, C, TAPS: tl.constexpr, GATED: tl.constexpr):
+    """What is read before the walk: the taps, and the window of a row that starts at `start` but for its newest."""
+    weights: tl.tuple = ()
+    window: tl.tuple = ()
+    for k in tl.static_range(TAPS):
+        weights += (tl.load(taps + k * C + channel, mask=channel < C, other=0.0),)
+    for k in tl.static_range(TAPS - 1):
+        window += (_seen(x, held, start + k, first, length, channel, C, TAPS, GATED),)
+    return weights, window
+
+
+@triton.jit
 def convolve(
     y, u, x, taps, bias, offsets, state, slots, C,
     TAPS: tl.constexpr, ACTIVATION: tl.constexpr, ROWS: tl.constexpr, GROUP: tl.constexpr, LANES: tl.constexpr,
@@ -71,7 +91,6 @@ def convolve(
     blocks = tl.cdiv(C, LANES)
     stream, begin = tl.program_id(1), tl.program_id(0) // blocks * ROWS
     channel = tl.program_id(0) % blocks * LANES + tl.arange(0, LANES)
-    within = channel < C
     first, length = stream, 1
     if offsets is not None:
         first = tl.load(offsets + stream)
@@ -82,22 +101,15 @@ def convolve(
     if state is not None:
         held = state + tl.load(slots + stream).to(tl.int64) * (TAPS - 1) * C
 
-    weights, window = (), ()
-    for k in tl.static_range(TAPS):
-        weights += (tl.load(taps + k * C + channel, mask=within, other=0.0),)
-    for k in tl.static_range(TAPS - 1):
-        window += (_seen(x, held, begin - LEFT + k, first, length, channel, C, TAPS, GATED),)
+    weights, window = _beginning(x, taps, held, begin - LEFT, first, length, channel, C, TAPS, GATED)
     shift = tl.zeros((LANES,), tl.float32)
     if bias is not None:
-        shift = tl.load(bias + channel, mask=within, other=0.0)
-    if state is not None:
-        if begin == 0:
-            for k in tl.static_range(TAPS - 1):  # upwards: a sequence shorter than the state moves its rows down
-                newest = _seen(x, held, length - (TAPS - 1) + k, first, length, channel, C, TAPS, GATED)
-                tl.store(held + k * C + channel, newest, mask=within)
+        shift = tl.load(bias + channel, mask=channel < C, other=0.0)
+    if begin == 0 and state is not None:
+        _leave(x, held, first, length, channel, C, TAPS, GATED)
 
     for start in tl.static_range(0, ROWS, GROUP):
-        gates = ()
+        gates: tl.tuple = ()
         for i in tl.static_range(GROUP):
             t = begin + start + i
             ahead = t + TAPS - 1 - LEFT
@@ -140,5 +152,6 @@ def short_conv(
             *(y, u, x, taps, bias, None if step else on_device(offsets, x.device), state, slots, c),
             *(k, activation or "", rows, group, LANES),
             num_warps=1,
+            enable_fp_fusion=True,
         )  # fmt: skip
     return y, x if u is None else u
