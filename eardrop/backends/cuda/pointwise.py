@@ -1,4 +1,4 @@
-"""Operations on each value by itself: gates and the residual sum."""
+"""Operations on each value by itself: gates, the residual sum, and the order of the flattened."""
 
 import torch
 import triton
@@ -33,7 +33,7 @@ def glu(x: torch.Tensor) -> torch.Tensor:
     out = torch.empty((len(x), x.shape[1] // 2), dtype=x.dtype, device=x.device)
     if out.numel():
         grid = (triton.cdiv(out.numel(), BLOCK),)
-        gate_halves[grid](x, out, out.shape[1], out.numel(), BLOCK, enable_fp_fusion=True)
+        gate_halves[grid](x, out, out.shape[1], out.numel(), BLOCK)
     return out
 
 
@@ -41,10 +41,15 @@ def swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     """silu(gate) · up."""
     out = torch.empty_like(gate)
     if out.numel():
-        swish_times[(triton.cdiv(out.numel(), BLOCK),)](gate, up, out, out.numel(), BLOCK, enable_fp_fusion=True)
+        swish_times[(triton.cdiv(out.numel(), BLOCK),)](gate, up, out, out.numel(), BLOCK)
     return out
 
 
 def add(x: torch.Tensor, y: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
     """x + scale · y: torch's, one pass."""
     return torch.add(x, y, alpha=scale)
+
+
+def flatten(x: torch.Tensor) -> torch.Tensor:
+    """(N, F, C) → (N, C · F), channel-major: torch's, one pass."""
+    return x.transpose(1, 2).contiguous().reshape(len(x), -1)

@@ -1,5 +1,6 @@
 """The backend as a value: memory, what falls back, what is recorded, and the model from end to end."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ from eardrop.loading import load_model
 from eardrop.ops import OPS, listening, ragged
 from eardrop.ops.backend import Backend
 from eardrop.ops.check import placed
-from tests.model.test_goldens import forced_logits, rows_of
+from tests.model.test_goldens import check_clip, forced_logits, rows_of
 from tests.pairs import float32_pair, pair, record
 
 
@@ -134,3 +135,8 @@ def test_the_micro_pair_in_float32_meets_the_sharp_records(cuda: Backend, clip: 
     rows = rows_of(model, log_mel(gold.samples), half=True)
     assert np.abs(rows - gold.embd_f32).max() <= 1e-4
     assert np.abs(forced_logits(model, rows, gold, STEPS) - gold.logits_f32[:STEPS]).max() <= 1e-3
+
+
+@pytest.mark.parametrize("name", ["micro-q8_0", "mini-q4_k"])
+def test_quantised_pairs_are_within_check_pys_tolerances(cuda: Backend, golden: Path, name: str) -> None:
+    check_clip(golden, load_model(*pair(name), cuda), name, "ms100")
