@@ -95,3 +95,8 @@ def conv2d(
             enable_fp_fusion=True,
         )
     return y
+
+
+def flatten(x: torch.Tensor) -> torch.Tensor:
+    """(N, F, C) → (N, C · F), channel-major."""
+    return x.transpose(1, 2).reshape(len(x), -1)
