@@ -1,4 +1,4 @@
-"""Operations on each value by itself: gates, the residual sum, and the order of the flattened."""
+"""Operations on each value by itself: gates and the residual sum."""
 
 import torch
 import triton
@@ -48,8 +48,3 @@ def swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
 def add(x: torch.Tensor, y: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
     """x + scale · y: torch's, one pass."""
     return torch.add(x, y, alpha=scale)
-
-
-def flatten(x: torch.Tensor) -> torch.Tensor:
-    """(N, F, C) → (N, C · F), channel-major: torch's, one pass."""
-    return x.transpose(1, 2).contiguous().reshape(len(x), -1)

@@ -90,24 +90,6 @@ def test_a_graph_is_recorded_after_two_runs_and_its_result_stays_in_place(monkey
     assert graphs == ["record", "replay", "replay"]
 
 
-@pytest.mark.parametrize("name", OPS)
-def test_nothing_is_left_unwritten(cuda: Backend, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    empty = torch.empty
-
-    def poisoned(*args: object, **kwargs: object) -> object:
-        x = empty(*args, **kwargs)
-        return x.fill_(float("nan") if x.is_floating_point() else 77)
-
-    monkeypatch.setattr(torch, "empty", poisoned)
-    monkeypatch.setattr(torch, "empty_like", lambda x: poisoned(x.shape, dtype=x.dtype, device=x.device))
-    case = list(OPS[name].cases(np.random.default_rng(1)))[1]
-    result = getattr(cuda, name)(**placed(cuda, OPS[name], case))
-    for value in result if isinstance(result, tuple) else (result,):
-        assert np.isfinite(cuda.download(value)).all()
-
-
 def test_operations_are_timed_and_counted(cuda: Backend) -> None:
     ledger = Ledger()
     backend = timed(cuda, ledger)
