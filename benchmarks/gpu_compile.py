@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,20 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
-from eardrop.backends.cuda import attention, conv2d, rel_attention, short_conv
+from eardrop.backends.cuda import (
+    attention,
+    conv2d,
+    linear,
+    norms,
+    pick,
+    pointwise,
+    rel_attention,
+    rope,
+    short_conv,
+    unpack,
+)
+from eardrop.backends.cuda.weight import PLAIN, Copies, Weight
+from eardrop.gguf import by_name
 from eardrop.ops import ragged
 
 WIDTH, KV_WIDTH, HEADS, HEAD = 2048, 512, 8, 64
@@ -85,7 +99,60 @@ def subsampling(frames: int, mels: int, into: int) -> None:
     conv2d.conv2d(empty(813, frames, mels), CLIPS, empty(into, 3, 3), empty(into), "relu" if mels == 1 else None)
 
 
+def weight(name: str, rows: int = WIDTH) -> Weight:
+    """A matrix of the decoder's width."""
+    format_, many = by_name(name), torch.bfloat16 if name == "BF16" else HALF
+    data = (
+        empty(rows, WIDTH, dtype=PLAIN[name])
+        if name in PLAIN
+        else empty(rows * format_.row_bytes(WIDTH), dtype=torch.uint8)
+    )
+    return Weight((rows, WIDTH), format_, data, many)
+
+
+def product(name: str, rows: int) -> None:
+    """Few or some rows by a weight."""
+    linear.linear(empty(rows, WIDTH), weight(name), empty(WIDTH), "silu", Copies(0))
+
+
+def unpacked(name: str) -> None:
+    """All values of a weight, and a token's."""
+    weight(name).rows(dtype=HALF)
+    weight(name).rows(empty(4, dtype=torch.int32))
+
+
+def normed() -> None:
+    """Rows of either width, and heads."""
+    norms.layer_norm(empty(813, 512), empty(512), empty(512), 1e-5)
+    norms.rms_norm(empty(64, WIDTH), empty(WIDTH), 1e-5)
+    norms.rms_norm(empty(64, 32, HEAD), empty(HEAD), 1e-5)
+
+
+def gated() -> None:
+    """Either network's gates."""
+    pointwise.glu(empty(813, 1024))
+    pointwise.swiglu(empty(64, WIDTH), empty(64, WIDTH))
+
+
+def turned() -> None:
+    """Heads by their positions."""
+    rope.rope(empty(64, 32, HEAD), empty(64, dtype=torch.int32), 1e6)
+
+
+def picked() -> None:
+    """With a mask and without."""
+    pick.pick(empty(64, 65_536))
+    pick.pick(empty(64, 65_536), empty(64, 65_536, dtype=torch.bool))
+
+
 CALLS: dict[str, Callable[[], None]] = {
+    **{f"linear {name}, 1 row": partial(product, name, 1) for name in (*PLAIN, *unpack.ROWS)},
+    **{f"linear {name}, 64 rows": partial(product, name, 64) for name in unpack.ROWS},
+    **{f"weight {name}": partial(unpacked, name) for name in unpack.ROWS},
+    "norms": normed,
+    "gates": gated,
+    "rope": turned,
+    "pick": picked,
     "short_conv centred 3, 512": lambda: centred(3, 512),
     "short_conv centred 9, 512": lambda: centred(9, 512),
     "short_conv centred 9, 500": lambda: centred(9, 500),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from eardrop.backends.numpy import NumpyBackend
-from eardrop.backends.observed import Divergence, Ledger, Spent, checked, observed, timed
+from eardrop.backends.observed import Divergence, Ledger, Spent, awaited, checked, cost_of, observed, timed
 from eardrop.errors import EardropError, OptionError
 from eardrop.knobs import CHECK, DEBUG, TAP
 from eardrop.ops import write_taps
@@ -110,8 +110,10 @@ __all__ = [
     "Divergence",
     "Ledger",
     "Spent",
+    "awaited",
     "checked",
     "choose",
+    "cost_of",
     "observed",
     "timed",
 ]

@@ -58,9 +58,13 @@ def _no_gpu() -> OptionError | None:
 def chosen() -> "torch.device":
     """Where arrays live: the current GPU, or the host for the interpreter.
 
-    Raises OptionError where torch finds none, or one too old.
+    Products and sums are fused where a kernel doesn't say otherwise: unset, Triton warns that it will once leave that.
+
+    Raises OptionError where torch finds no GPU, or one too old.
     """
     import torch
+
+    os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
 
     if interpreted():
         return torch.device("cpu")

@@ -68,7 +68,7 @@ def few_plain(x, w, bias, y, N, M, K, ACTIVATION: tl.constexpr, OUT: tl.constexp
 def _few_plain(x: torch.Tensor, w: Weight, bias: torch.Tensor | None, activation: str, y: torch.Tensor) -> torch.Tensor:
     (m, k), out, values = w.shape, _few_out(), min(FEW_VALUES, triton.next_power_of_2(w.shape[1]))
     grid = (triton.cdiv(m, out) * len(x),)
-    few_plain[grid](x, w.data, bias, y, len(x), m, k, activation, out, values, enable_fp_fusion=True)
+    few_plain[grid](x, w.data, bias, y, len(x), m, k, activation, out, values)
     return y
 
 
@@ -104,7 +104,6 @@ def _few_blocked(
     few_blocked[(triton.cdiv(m, out) * len(x),)](
         *(x, w.data, bias, y, len(x), m, k, m * k // block),
         *(unpack(row.name), row.unit, block, activation, out, units),
-        enable_fp_fusion=True,
     )
     return y
 
@@ -141,7 +140,6 @@ def _some_blocked(
         *(unpack(row.name), row.unit, block, activation),
         *(max(16, triton.next_power_of_2(len(x))), out, max(1, DEEP // row.unit)),
         KINDS[w.many],
-        enable_fp_fusion=True,
     )
     return y
 
@@ -158,9 +156,7 @@ def finish(y, bias, M, size, ACTIVATION: tl.constexpr, BLOCK: tl.constexpr):
 def _many(x: torch.Tensor, values: torch.Tensor, bias: torch.Tensor | None, activation: str) -> torch.Tensor:
     y = _product(x, values)
     if bias is not None or activation:
-        finish[(triton.cdiv(y.numel(), BLOCK),)](
-            y, bias, y.shape[1], y.numel(), activation, BLOCK, enable_fp_fusion=True
-        )
+        finish[(triton.cdiv(y.numel(), BLOCK),)](y, bias, y.shape[1], y.numel(), activation, BLOCK)
     return y
 
 

@@ -41,5 +41,5 @@ def _normed(
         padded = triton.next_power_of_2(width)
         rows, count = max(1, VALUES // padded), x.numel() // width
         grid = (triton.cdiv(count, rows),)
-        norm[grid](x, weight, bias, out, count, width, epsilon, centred, rows, padded, enable_fp_fusion=True)
+        norm[grid](x, weight, bias, out, count, width, epsilon, centred, rows, padded)
     return out

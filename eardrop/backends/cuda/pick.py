@@ -96,7 +96,7 @@ def pick(logits: torch.Tensor, allowed: torch.Tensor | None = None) -> Picks:
     logprobs, margins = torch.empty((2, rows), dtype=torch.float32, device=device)
     if rows:
         mask = None if allowed is None else allowed.view(torch.uint8)
-        parts[rows, count](logits, mask, numbers, which, words, count, PART, STRETCH, MOST, enable_fp_fusion=True)
+        parts[rows, count](logits, mask, numbers, which, words, count, PART, STRETCH, MOST)
         padded = triton.next_power_of_2(count)
-        whole[(rows,)](numbers, which, ids, logprobs, margins, words, count, padded, MOST, enable_fp_fusion=True)
+        whole[(rows,)](numbers, which, ids, logprobs, margins, words, count, padded, MOST)
     return ids, logprobs, margins

@@ -35,7 +35,7 @@ def rope(x: torch.Tensor, positions: torch.Tensor, base: float) -> torch.Tensor:
         rows = max(1, VALUES // padded)
         grid = (triton.cdiv(count * heads, rows),)
         table = _turns(width // 2, base, x.device)
-        turn[grid](x, positions, table, out, count, heads, width // 2, rows, padded, enable_fp_fusion=True)
+        turn[grid](x, positions, table, out, count, heads, width // 2, rows, padded)
     return out
 
 

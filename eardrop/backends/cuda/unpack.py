@@ -30,7 +30,7 @@ from eardrop.gguf.formats import FP4_LEVELS, IQ4_LEVELS
 class Row:
     """How one format is unpacked, in Triton. Names of its fields in braces are where the block's begin.
 
-    unit           neighbours with one scale, a power of two
+    unit           neighbours with one scale that are taken at a time, a power of two
     q              of value i of a block, before scaling
     scale          of unit s of a block
     minimum        what is added to the values of unit s; empty where nothing is
@@ -84,7 +84,7 @@ ROWS = {
             "level(field({q}, i, 4, 16), IQ4_LOW, IQ4_HIGH)",
             "half({scale}) * ((field({scales_low}, s, 4, 1) | field({scales_high}, s, 2, 1) << 4) - 32)",
         ),
-        Row("TQ2_0", 256, "field({q}, i, 2, 32) - 1"),
+        Row("TQ2_0", 32, "field({q}, i, 2, 32) - 1"),
         Row("MXFP4", 32, f"level({_NIBBLES}, FP4_LOW, FP4_HIGH)", "power({exponent})"),
         Row("NVFP4", 16, "level(field({q}, i, 4, 8), FP4_LOW, FP4_HIGH)", "ue4m3({scales}, s)"),
     )

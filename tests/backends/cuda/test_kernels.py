@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("triton")
-
-from benchmarks.gpu_shapes import SHAPES, drawn, wrong  # noqa: E402
-from eardrop.backends.cuda.device import missing  # noqa: E402
-from eardrop.ops import OPS, Arithmetic, ragged  # noqa: E402
+from benchmarks.gpu_shapes import SHAPES, drawn, wrong
+from eardrop.backends.cuda.device import missing
+from eardrop.ops import OPS, Arithmetic, ragged
 
 if missing():
     pytest.skip(str(missing()), allow_module_level=True)
 
-from eardrop.backends.cuda.backend import CudaBackend  # noqa: E402
+import torch
+
+from eardrop.backends.cuda.backend import CudaBackend
 
 SEED, CASES = 20261123, 20
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the interpreter's NumPy tells of NaN and ∞
