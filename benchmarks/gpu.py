@@ -58,7 +58,7 @@ FULL = Sizes(
     growth=500, copied=4 << 30, product=8192,
 )  # fmt: skip
 TINY = Sizes(
-    pairs={"BF16": "micro", "Q4_0": "micro-q8_0"}, golden_pairs=1, random_shapes=1, clip_seconds=0.3, clips=2, prompt=5,
+    pairs={"BF16": "micro", "Q4_0": "micro-q8_0"}, golden_pairs=1, random_shapes=1, clip_seconds=0.1, clips=2, prompt=5,
     tokens=2, streams=(1, 2), rows=(5, 3), channels=64, recordings=2, recording_tokens=2,
     growth=2, copied=1 << 20, product=64,
 )  # fmt: skip

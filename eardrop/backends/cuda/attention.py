@@ -205,7 +205,6 @@ def attention(
     append[longest(offsets), streams](
         *(k, v, keys, values, table, slots, starts, rows, width, triton.next_power_of_2(width)),
         num_warps=4,
-        enable_fp_fusion=True,
     )
     queries = FEW if longest(offsets) <= FEW else MANY
     attend[triton.cdiv(longest(offsets), queries), heads, streams](
@@ -213,7 +212,6 @@ def attention(
         *(d, max(16, triton.next_power_of_2(d)), queries, KEYS[products], KINDS[products]),
         num_warps=4,
         num_stages=STAGES,
-            enable_fp_fusion=True,
     )  # fmt: skip
     return out
 
@@ -238,12 +236,9 @@ def _step(
         *(out, parts, q, k, v, keys, values, slots, starts, heads, rows, LOG2_E / d**0.5),
         *(group, padded, d, wide, max(1, STEP_VALUES // (padded * wide))),
         num_warps=4,
-        enable_fp_fusion=True,
     )
     if parts is not None:
-        join[(streams * heads,)](
-            out, parts, count, d, wide, triton.next_power_of_2(count), num_warps=1, enable_fp_fusion=True
-        )
+        join[(streams * heads,)](out, parts, count, d, wide, triton.next_power_of_2(count), num_warps=1)
     return out
 
 
@@ -268,6 +263,5 @@ def attention_weights(
             *(d, max(16, triton.next_power_of_2(d)), FEW, KEYS[torch.float32], tl.float32),
             num_warps=4,
             num_stages=STAGES,
-            enable_fp_fusion=True,
         )  # fmt: skip
     return out

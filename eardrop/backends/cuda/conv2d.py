@@ -92,7 +92,6 @@ def conv2d(
             *(y, x, weight, bias, on_device(offsets, x.device), on_device(after, x.device), f, into, c),
             *(inputs > 1, STRIDE, time, mel, activation or "", BANDS, GROUP, LANES),
             num_warps=1,
-            enable_fp_fusion=True,
         )
     return y
 

@@ -92,6 +92,5 @@ def rel_attention(
             *(LOG2_E / d**0.5, d, max(16, triton.next_power_of_2(d)), block, KINDS[products]),
             num_warps=4,
             num_stages=STAGES,
-            enable_fp_fusion=True,
         )  # fmt: skip
     return out

@@ -25,7 +25,7 @@ from eardrop.ops import Activation, Int32
 
 LANES = 128  # channels of a program: four float32 a lane of its one warp
 ROWS = 32  # of a tile: the halo of nine taps is read once more in four, out of the second cache
-GROUP = 8  # rows that are under way from memory at once, four kB a warp
+GROUP = 4  # rows that are under way from memory at once, two kB a warp
 
 
 @triton.jit
@@ -152,6 +152,5 @@ def short_conv(
             *(y, u, x, taps, bias, None if step else on_device(offsets, x.device), state, slots, c),
             *(k, activation or "", rows, group, LANES),
             num_warps=1,
-            enable_fp_fusion=True,
         )  # fmt: skip
     return y, x if u is None else u
