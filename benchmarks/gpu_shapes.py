@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from eardrop.gguf import by_name
+from eardrop.gguf import GgufTensor, by_name
 from eardrop.ops import OPS, Case, Op, outputs, ragged
 from eardrop.ops.activations import ACTIVATIONS
 from eardrop.ops.backend import Backend
@@ -218,7 +218,7 @@ def wrong(backend: Backend, op: Op, case: Case) -> str | None:
     result = getattr(backend, op.name)(**arguments)
     changed = (arguments[name] for name in op.changes if arguments.get(name) is not None)
     got = [backend.download(value) for value in (*outputs(result), *changed)]
-    own = {name: x.dequantize() if hasattr(x, "dequantize") else x for name, x in case.arguments.items()}
+    own = {name: x.dequantize() if isinstance(x, GgufTensor) else x for name, x in case.arguments.items()}
     tolerance = op.tolerance[arithmetic_of(backend, op, case.arguments)]
     differences = [difference(a, b, tolerance) for a, b in zip(got, meant(op, own), strict=True)]
     found = [said for said in differences if said]
@@ -229,7 +229,7 @@ def _shapes(case: Case) -> str:
     def said(x: Any) -> Any:
         if isinstance(x, np.ndarray):
             return x.tolist() if x.dtype == np.int32 and x.size < 12 else f"{x.dtype}{list(x.shape)}"
-        return f"{x.format.name}{list(x.shape)}" if hasattr(x, "format") else x
+        return f"{x.format.name}{list(x.shape)}" if isinstance(x, GgufTensor) else x
 
     return ", ".join(f"{name} {said(x)}" for name, x in case.arguments.items())
 
