@@ -99,6 +99,16 @@ def test_angles_are_exact_at_every_position(cuda: Backend) -> None:
     np.testing.assert_allclose(got, np.hstack([np.cos(angles), np.sin(angles)]), atol=2e-7)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_logits_that_are_no_numbers_are_seen(cuda: Backend, bad: float) -> None:
+    logits = np.zeros((3, 5000), np.float32)
+    logits[1, 4999] = bad
+    ids, logprobs, _ = (cuda.download(column) for column in cuda.pick(cuda.upload(logits)))
+    assert np.isnan(logprobs).tolist() == [False, True, False]
+    assert ((ids >= 0) & (ids < 5000)).all()
+
+
 def test_operations_are_timed_and_counted(cuda: Backend) -> None:
     ledger = Ledger()
     backend = timed(cuda, ledger)
