@@ -56,7 +56,7 @@ def _no_gpu() -> OptionError | None:
 
 
 def chosen() -> "torch.device":
-    """Where arrays live: the current GPU, or the host for the interpreter.
+    """Where arrays live: the first GPU that is visible, current on every thread; or the host for the interpreter.
 
     Products and sums are fused where a kernel doesn't say otherwise: unset, Triton warns that it will once leave that.
 
@@ -73,8 +73,8 @@ def chosen() -> "torch.device":
             f"torch {torch.__version__} finds no GPU that it can use; its CUDA may be newer than the driver's:"
             " compare with nvidia-smi, or choose --backend cpu"
         )
-    capability = torch.cuda.get_device_capability()
+    capability = torch.cuda.get_device_capability(0)
     if capability < LEAST_CAPABILITY:
         found, least = (".".join(map(str, each)) for each in (capability, LEAST_CAPABILITY))
         raise OptionError(f"the GPU has compute capability {found}, expected {least} or higher; choose --backend cpu")
-    return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cuda", 0)

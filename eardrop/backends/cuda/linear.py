@@ -33,13 +33,12 @@ def linear(
     x: torch.Tensor, w: Weight, bias: torch.Tensor | None, activation: Activation | None, copies: Copies
 ) -> torch.Tensor:
     """x (N, K) float32 → (N, M)."""
-    y = torch.empty((len(x), len(w)), dtype=torch.float32, device=x.device)
-    if not y.numel():
-        return y
+    if not len(x):
+        return x.new_empty((0, len(w)))
     if len(x) <= FEW:
-        return (_few_blocked if w.blocked else _few_plain)(x, w, bias, activation or "", y)
+        return (_few_blocked if w.blocked else _few_plain)(x, w, bias, activation or "")
     if len(x) <= SOME and w.blocked:
-        return _some_blocked(x, w, bias, activation or "", y)
+        return _some_blocked(x, w, bias, activation or "")
     return _many(x, copies.of(w), bias, activation or "")
 
 
@@ -65,7 +64,8 @@ def few_plain(x, w, bias, y, N, M, K, ACTIVATION: tl.constexpr, OUT: tl.constexp
     tl.store(y + row * M + out, total, mask=out < M)
 
 
-def _few_plain(x: torch.Tensor, w: Weight, bias: torch.Tensor | None, activation: str, y: torch.Tensor) -> torch.Tensor:
+def _few_plain(x: torch.Tensor, w: Weight, bias: torch.Tensor | None, activation: str) -> torch.Tensor:
+    y = x.new_empty((len(x), len(w)))
     (m, k), out, values = w.shape, _few_out(), min(FEW_VALUES, triton.next_power_of_2(w.shape[1]))
     grid = (triton.cdiv(m, out) * len(x),)
     few_plain[grid](x, w.data, bias, y, len(x), m, k, activation, out, values)
@@ -96,9 +96,8 @@ def few_blocked(
     tl.store(y + row * M + out, total, mask=out < M)
 
 
-def _few_blocked(
-    x: torch.Tensor, w: Weight, bias: torch.Tensor | None, activation: str, y: torch.Tensor
-) -> torch.Tensor:
+def _few_blocked(x: torch.Tensor, w: Weight, bias: torch.Tensor | None, activation: str) -> torch.Tensor:
+    y = x.new_empty((len(x), len(w)))
     (m, k), row, block, out = w.shape, ROWS[w.format.name], w.format.block, _few_out()
     units = min(FEW_VALUES, triton.next_power_of_2(k)) // row.unit
     few_blocked[(triton.cdiv(m, out) * len(x),)](
@@ -130,9 +129,8 @@ def some_blocked(
     tl.store(y + row.to(tl.int64) * M + out[None, :], total, mask=(row < N) & (out[None, :] < M))
 
 
-def _some_blocked(
-    x: torch.Tensor, w: Weight, bias: torch.Tensor | None, activation: str, y: torch.Tensor
-) -> torch.Tensor:
+def _some_blocked(x: torch.Tensor, w: Weight, bias: torch.Tensor | None, activation: str) -> torch.Tensor:
+    y = x.new_empty((len(x), len(w)))
     (m, k), row, block = w.shape, ROWS[w.format.name], w.format.block
     out = 64 if m >= WIDE_OUT or interpreted() else 16  # the fewer rows of w there are, the fewer a program takes
     some_blocked[(triton.cdiv(m, out),)](

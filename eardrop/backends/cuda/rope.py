@@ -1,4 +1,7 @@
-"""Rotary positions. An angle is taken as a part of a turn in float64: position 2¹⁵ leaves float32 too few bits."""
+"""Rotary positions. An angle is a part of a turn in float64, for position 2¹⁵ leaves float32 too few bits; of the
+eighth of a turn around the nearest quarter cosine and sine are short series. The library's functions, which take any
+angle, keep a table in local memory for large ones.
+"""
 
 import math
 from functools import cache
@@ -12,6 +15,19 @@ VALUES = 1024  # pairs of a program
 
 
 @triton.jit
+def cosine_and_sine(turned):
+    """Of an angle in turns, float64, not negative: series to the last bit of float32 within an eighth of a turn."""
+    quarter = tl.floor(4 * turned + 0.5)
+    r = ((turned - 0.25 * quarter) * 6.283185307179586).to(tl.float32)
+    s = r * r
+    cos = 1 + s * (-0.5 + s * (1 / 24 + s * (-1 / 720 + s * (1 / 40320))))
+    sin = r * (1 + s * (-1 / 6 + s * (1 / 120 + s * (-1 / 5040 + s * (1 / 362880)))))
+    turns = quarter.to(tl.int32) & 3  # (cos, sin) → (−sin, cos), as often
+    swapped, other = tl.where(turns & 1 != 0, sin, cos), tl.where(turns & 1 != 0, cos, sin)
+    return tl.where((turns == 1) | (turns == 2), -swapped, swapped), tl.where(turns >= 2, -other, other)
+
+
+@triton.jit
 def turn(x, positions, turns, out, N, H, HALF_WIDTH, ROWS: tl.constexpr, WIDTH: tl.constexpr):
     """Programs are ROWS of the N · H heads; turns (d/2,) float64, of one position."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
@@ -19,8 +35,7 @@ def turn(x, positions, turns, out, N, H, HALF_WIDTH, ROWS: tl.constexpr, WIDTH: 
     inside = (row < N * H) & (column < HALF_WIDTH)
     position = tl.load(positions + row // H, mask=row < N * H, other=0).to(tl.float64)
     turned = position * tl.load(turns + column, mask=column < HALF_WIDTH, other=0.0)
-    angle = ((turned - tl.floor(turned)) * 6.283185307179586).to(tl.float32)
-    cos, sin = tl.cos(angle), tl.sin(angle)
+    cos, sin = cosine_and_sine(turned)
     at = row * (2 * HALF_WIDTH) + column
     low, high = tl.load(x + at, mask=inside, other=0.0), tl.load(x + at + HALF_WIDTH, mask=inside, other=0.0)
     tl.store(out + at, low * cos - high * sin, mask=inside)

@@ -90,6 +90,25 @@ def test_a_graph_is_recorded_after_two_runs_and_its_result_stays_in_place(monkey
     assert graphs == ["record", "replay", "replay"]
 
 
+def test_angles_are_exact_at_every_position(cuda: Backend) -> None:
+    positions = np.concatenate([np.arange(64), np.arange(32_000, 32_768, 7), [2**20]]).astype(np.int32)
+    x = np.zeros((len(positions), 1, 64), np.float32)
+    x[:, :, :32] = 1  # what comes back is the cosines, then the sines
+    got = cuda.download(cuda.rope(cuda.upload(x), cuda.upload(positions), 1e6))[:, 0]
+    angles = positions[:, None] * np.power(1e6, -np.arange(32) / 32)
+    np.testing.assert_allclose(got, np.hstack([np.cos(angles), np.sin(angles)]), atol=2e-7)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_logits_that_are_no_numbers_are_seen(cuda: Backend, bad: float) -> None:
+    logits = np.zeros((3, 5000), np.float32)
+    logits[1, 4999] = bad
+    ids, logprobs, _ = (cuda.download(column) for column in cuda.pick(cuda.upload(logits)))
+    assert np.isnan(logprobs).tolist() == [False, True, False]
+    assert ((ids >= 0) & (ids < 5000)).all()
+
+
 def test_operations_are_timed_and_counted(cuda: Backend) -> None:
     ledger = Ledger()
     backend = timed(cuda, ledger)
