@@ -1,6 +1,8 @@
 # make demo        transcribe an example with the small model that ships
 # make test        all tests
 # make test-ray    those on a local Ray cluster, for which it installs Ray
+# make test-torch  those of the CUDA backend, in Triton's interpreter, for which it installs torch and Triton; on a
+#                  machine with a GPU: make test-torch TRITON_INTERPRET=0
 # make check       lint, format and types
 # make train       the model that ships, from nothing: hours, and Debian's speech engines (train/README.md)
 #
@@ -11,7 +13,9 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 pyth
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-long test-ray check train clean
+TRITON_INTERPRET ?= 1
+
+.PHONY: demo test test-long test-ray test-torch check train clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/eardrop transcribe examples/command.flac
@@ -25,6 +29,10 @@ test-long: $(VENV)/.developing
 test-ray: $(VENV)/.developing
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[dev,ray]'
 	$(RUN) -m pytest tests/test_ray.py
+
+test-torch: $(VENV)/.developing
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[dev,cuda]'
+	TRITON_INTERPRET=$(TRITON_INTERPRET) $(RUN) -m pytest tests/ops/test_ops.py tests/backends/cuda -k cuda
 
 check: $(VENV)/.developing
 	$(VENV)/bin/ruff check

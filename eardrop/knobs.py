@@ -32,7 +32,10 @@ TAP = Knob("EARDROP_TAP", "a folder: write every named intermediate there as .np
 CPU = Knob("EARDROP_CPU", "a lower row of the processor table than this machine can run, as avx2")
 THREADS = Knob("EARDROP_THREADS", "threads that compute (default: the physical cores this process may use)")
 JIT = Knob("EARDROP_JIT", "0: run the CPU backend's kernels as plain Python, slowly, for a debugger", "1")
+TRITON_INTERPRET = Knob(
+    "TRITON_INTERPRET", "1: run the CUDA backend's kernels in Triton's interpreter, slowly, without a GPU", "0"
+)
 MODEL = Knob("EARDROP_MODEL", "the model of commands that name none: a file, a folder, or USER/REPO[:TYPE]")
 NO_COLOR = Knob("NO_COLOR", "anything: no colours on the terminal (no-color.org)")
 
-KNOBS = (DEBUG, CHECK, TAP, CPU, THREADS, JIT, MODEL, NO_COLOR)
+KNOBS = (DEBUG, CHECK, TAP, CPU, THREADS, JIT, TRITON_INTERPRET, MODEL, NO_COLOR)

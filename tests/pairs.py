@@ -12,7 +12,9 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from eardrop.bench.pairs import write_pair
-from eardrop.gguf import GgufTensor, open_gguf, write_gguf
+from eardrop.gguf import F16, GgufTensor, open_gguf, write_gguf
+from eardrop.ops import Arithmetic
+from eardrop.ops.backend import Backend
 
 DATA = Path(__file__).parent / "data" / "micro"
 CLIPS = ("ms20", "ms100", "chirp1", "silence1", "speech3")
@@ -69,3 +71,22 @@ def rewritten(
         held = {name: tensor for name, tensor in {**file.tensors, **tensors}.items() if tensor is not None}
         write_gguf(target, told, held.values())
     return target
+
+
+@functools.cache
+def float32_pair() -> tuple[Path, Path]:
+    """The micro pair with the same values in float32: what a backend multiplies exactly that rounds for halves."""
+    return (_expanded(pair()[0], CACHE / "micro-f32.gguf"), _expanded(pair()[1], CACHE / "mmproj-micro-f32.gguf"))
+
+
+def _expanded(source: Path, target: Path) -> Path:
+    if not target.exists():
+        with open_gguf(source) as file:
+            tensors = {name: GgufTensor.from_array(name, tensor.dequantize()) for name, tensor in file.tensors.items()}
+        rewritten(source, target, tensors=tensors)
+    return target
+
+
+def sharp_pair(backend: Backend) -> tuple[Path, Path]:
+    """The micro pair, so that this backend takes its products in float32."""
+    return pair() if backend.arithmetic(F16) is Arithmetic.FLOAT32 else float32_pair()

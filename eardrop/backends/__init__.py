@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from eardrop.backends.numpy import NumpyBackend
-from eardrop.backends.observed import Divergence, Ledger, Spent, checked, observed, timed
-from eardrop.errors import OptionError
+from eardrop.backends.observed import Divergence, Ledger, Spent, awaited, checked, cost_of, observed, timed
+from eardrop.errors import EardropError, OptionError
 from eardrop.knobs import CHECK, DEBUG, TAP
 from eardrop.ops import write_taps
 from eardrop.ops.backend import Backend
@@ -20,7 +20,7 @@ class BackendChoice:
 
     make: Callable[..., Backend]  # given threads=N, None for the backend's own choice, and precision=NAME
     about: str
-    missing: Callable[[], str | None]  # why it can't run here, or None
+    missing: Callable[[], EardropError | None]  # why it can't run here, or None
 
 
 def _numpy(threads: int | None = None, precision: str = "float32") -> Backend:
@@ -35,18 +35,32 @@ def _cpu(threads: int | None = None, precision: str = "float32") -> Backend:
     return CpuBackend(threads, precision)
 
 
-def _cpu_missing() -> str | None:
+def _cpu_missing() -> EardropError | None:
     try:
         from eardrop.backends.cpu.target import chosen
 
         chosen()
     except (ImportError, OptionError) as error:
-        return str(error)
+        return OptionError(str(error))
     return None
+
+
+def _cuda(threads: int | None = None, precision: str = "float32") -> Backend:
+    from eardrop.backends.cuda.backend import CudaBackend  # imported when chosen: torch and Triton come with it
+
+    return CudaBackend(precision)  # threads are the processor's
+
+
+def _cuda_missing() -> EardropError | None:
+    from eardrop.backends.cuda.device import missing
+
+    return missing()
 
 
 BACKENDS: dict[str, BackendChoice] = {
     "cpu": BackendChoice(_cpu, "kernels compiled for this processor; weights stay in their file", _cpu_missing),
+    # behind the processor's: what no GPU has run is for those who ask for it (docs/cuda.md)
+    "cuda": BackendChoice(_cuda, "Triton kernels and tensor cores of an NVIDIA GPU", _cuda_missing),
     "numpy": BackendChoice(_numpy, "NumPy, one operation at a time: the reference", lambda: None),
 }
 
@@ -60,7 +74,8 @@ def choose(name: str = "auto", *, threads: int | None = None, precision: str = "
 
     precision  one of PRECISIONS
 
-    Raises OptionError for a name that isn't in the table or can't run here, or a precision that it hasn't.
+    Raises OptionError for a name that isn't in the table or can't run here, or a precision that it hasn't; MissingExtra
+    where what it needs isn't installed.
     """
     usable = [known for known, choice in BACKENDS.items() if choice.missing() is None]
     wanted = usable[0] if name == "auto" else name
@@ -68,7 +83,7 @@ def choose(name: str = "auto", *, threads: int | None = None, precision: str = "
         raise OptionError(f"no backend is called {name!r}: choose auto, {', '.join(BACKENDS)}")
     reason = BACKENDS[wanted].missing()
     if reason is not None:
-        raise OptionError(f"backend {wanted!r} can't run here: {reason}")
+        raise type(reason)(f"backend {wanted!r} can't run here: {reason}")
     if threads is not None and threads < 1:
         raise OptionError(f"threads is {threads}, expected at least 1")
     if precision not in PRECISIONS:
@@ -95,8 +110,10 @@ __all__ = [
     "Divergence",
     "Ledger",
     "Spent",
+    "awaited",
     "checked",
     "choose",
+    "cost_of",
     "observed",
     "timed",
 ]

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from eardrop.ops import OPS, Op, outputs
+from eardrop.ops import OPS, Cost, Op, outputs
 from eardrop.ops.backend import Backend
 from eardrop.ops.check import arithmetic_of, difference, meant, on_host
 
@@ -96,13 +96,34 @@ class Ledger:
         self.spent.clear()
 
 
+def cost_of(backend: Backend, op: Op, arguments: Mapping[str, Any]) -> Cost:
+    """What a call on this backend needs at the least."""
+    return op.cost(**{name: _outline(backend, value) for name, value in arguments.items()})
+
+
+def _outline(backend: Backend, value: Any) -> Any:
+    """An array of another library as NumPy: whole numbers as they are, of others shape and type alone."""
+    if isinstance(value, np.ndarray) or not hasattr(value, "dtype"):
+        return value
+    some = backend.download(value[:0])
+    if np.issubdtype(some.dtype, np.integer):
+        return backend.download(value)
+    return np.broadcast_to(np.zeros((), some.dtype), tuple(value.shape))
+
+
+def awaited(backend: Backend, result: Any) -> Any:
+    """A call's result, once it is there: some backends compute while their caller goes on."""
+    backend.download(outputs(result)[0][:1])
+    return result
+
+
 def timed(inner: Backend, ledger: Ledger) -> Backend:
     """`inner`, each call's time, flops and bytes entered in the ledger."""
 
     def around(op: Op, call: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-        cost, entry = op.cost(**arguments), ledger.spent[op.name]
+        cost, entry = cost_of(inner, op, arguments), ledger.spent[op.name]
         started = time.perf_counter()
-        result = call(**arguments)
+        result = awaited(inner, call(**arguments))
         entry.seconds += time.perf_counter() - started
         entry.calls, entry.flops, entry.bytes = entry.calls + 1, entry.flops + cost.flops, entry.bytes + cost.bytes
         return result

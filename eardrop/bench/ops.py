@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eardrop.backends import Ledger, timed
+from eardrop.backends import Ledger, awaited, cost_of, timed
 from eardrop.engine import Engine, Model
 from eardrop.ops import OPS, Case, Float32, Op
 from eardrop.ops.backend import Backend
 from eardrop.ops.check import placed
-from eardrop.ops.record import Cost
 from eardrop.transcribe import Recognizer
 
 SEED = 1
@@ -55,18 +54,18 @@ def of_cases(backend: Backend, only: str | None = None) -> Iterator[Speed]:
 
 def _case(backend: Backend, op: Op, case: Case) -> Speed:
     arguments, call = placed(backend, op, case), getattr(backend, op.name)
-    cost: Cost = op.cost(**op.arguments(**arguments))
-    once = _timed(lambda: call(**arguments), 1)
-    repeats = max(1, int(LEAST_SECONDS / max(once, 1e-7)))
-    seconds = statistics.median(_timed(lambda: call(**arguments), repeats) / repeats for _ in range(RUNS))
+    cost = cost_of(backend, op, op.arguments(**arguments))
+
+    def taken(repeats: int) -> float:
+        started = time.perf_counter()
+        for _ in range(repeats):
+            result = call(**arguments)
+        awaited(backend, result)
+        return time.perf_counter() - started
+
+    repeats = max(1, int(LEAST_SECONDS / max(taken(1), 1e-7)))
+    seconds = statistics.median(taken(repeats) / repeats for _ in range(RUNS))
     return Speed(op.name, case.label, 1, seconds, cost.flops, cost.bytes)
-
-
-def _timed(call: Callable[[], object], repeats: int) -> float:
-    started = time.perf_counter()
-    for _ in range(repeats):
-        call()
-    return time.perf_counter() - started
 
 
 def of_model(make_model: Callable[[Backend], Model], samples: Float32, backend: Backend, *, tokens: int) -> list[Speed]:

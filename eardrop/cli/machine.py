@@ -21,8 +21,9 @@ def describe() -> dict[str, Section]:
         "eardrop": {"version": __version__, "python": platform.python_version(), **_libraries()},
         "machine": {"system": platform.platform(), "processor": processor(), "cores": _cores(), "memory": _memory()},
         "backends": [
-            {"name": name, "runs here": choice.missing() is None, "why not": choice.missing(), "about": choice.about}
+            {"name": name, "runs here": reason is None, "why not": reason and str(reason), "about": choice.about}
             for name, choice in BACKENDS.items()
+            for reason in (choice.missing(),)
         ],
         "operations": _operations(),
         "knobs": [

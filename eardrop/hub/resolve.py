@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from platformdirs import user_config_path
-
 from eardrop.errors import FetchError, OptionError
 from eardrop.hub.beside import find_text
 from eardrop.hub.cache import Files, cached
@@ -84,6 +82,8 @@ def use_none() -> None:
 
 
 def _file() -> Path:
+    from platformdirs import user_config_path  # not at the start: files that are named need no settings
+
     return user_config_path("eardrop") / "model"
 
 

@@ -12,7 +12,7 @@ from eardrop.ops.record import Arithmetic, Array, Case, Cost, Float32, Int32, Op
 from eardrop.ops.rel_attention import REL_ATTENTION
 from eardrop.ops.rope import ROPE
 from eardrop.ops.short_conv import SHORT_CONV
-from eardrop.ops.taps import listening, tap, write_taps
+from eardrop.ops.taps import heard, listening, tap, write_taps
 
 OPS = {
     op.name: op
@@ -34,6 +34,7 @@ __all__ = [
     "Op",
     "Tolerance",
     "halved",
+    "heard",
     "listening",
     "outputs",
     "ragged",

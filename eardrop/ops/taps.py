@@ -32,6 +32,11 @@ def tap(name: str, x: Array) -> Array:
     return x
 
 
+def heard() -> bool:
+    """Whether anybody listens."""
+    return bool(_listeners)
+
+
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
     """Call `listener(name, x)` for every tap while the block runs."""

@@ -13,7 +13,7 @@ from eardrop.backends import BACKENDS, LEDGER, Divergence, Ledger, checked, choo
 from eardrop.backends.numpy import NumpyBackend
 from eardrop.dialect import REFERENCE
 from eardrop.engine import Engine, Request
-from eardrop.errors import OptionError
+from eardrop.errors import MissingExtra, OptionError
 from eardrop.loading import load_model
 from eardrop.ops import OPS
 from eardrop.stages import timing
@@ -100,13 +100,16 @@ def test_timing_counts_every_call_of_the_whole_model(name: str) -> None:
 
 def test_auto_takes_the_first_that_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     choice = BACKENDS["numpy"]
-    for name in ("cpu", "numpy"):
-        monkeypatch.setitem(BACKENDS, name, replace(choice, missing=lambda: "it is broken"))
+    for name in BACKENDS:
+        monkeypatch.setitem(BACKENDS, name, replace(choice, missing=lambda: OptionError("it is broken")))
     monkeypatch.setitem(BACKENDS, "other", replace(choice, make=lambda **wishes: SimpleNamespace(name="other")))
     assert choose().name == "other"
     with pytest.raises(OptionError, match="'numpy' can't run here: it is broken"):
         choose("numpy")
-    with pytest.raises(OptionError, match="no backend is called 'tpu': choose auto, cpu, numpy"):
+    monkeypatch.setitem(BACKENDS, "absent", replace(choice, missing=lambda: MissingExtra("pip install it")))
+    with pytest.raises(MissingExtra, match="'absent' can't run here: pip install it"):
+        choose("absent")
+    with pytest.raises(OptionError, match="no backend is called 'tpu': choose auto, cpu, cuda, numpy"):
         choose("tpu")
     with pytest.raises(OptionError, match="precision is 'fp8': choose float32 or bf16"):
         choose("other", precision="fp8")

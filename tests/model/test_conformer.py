@@ -10,12 +10,13 @@ from eardrop.loading import load_model
 from eardrop.model.conformer import encode, norm, relative_positions, subsample
 from eardrop.model.weights import Norm
 from eardrop.ops import listening, ragged
-from tests.pairs import pair, record
+from tests.pairs import record, sharp_pair
 
 
 @pytest.fixture(scope="module", params=[name for name, choice in BACKENDS.items() if choice.missing() is None])
 def model(request: pytest.FixtureRequest) -> Model:
-    return load_model(*pair(), BACKENDS[request.param].make())
+    ops = BACKENDS[request.param].make()
+    return load_model(*sharp_pair(ops), ops)
 
 
 def encoded(model: Model, *mels: np.ndarray, half: bool = False) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from eardrop.loading import load_model
 from eardrop.model import decoder
 from eardrop.model.state import KVCache, Streams
 from eardrop.ops import listening
-from tests.pairs import pair
+from tests.pairs import sharp_pair
 
 rng = np.random.default_rng(5)
 LONG, SHORT = rng.integers(20, 900, 37).astype(np.int32), rng.integers(20, 900, 5).astype(np.int32)
@@ -19,7 +19,8 @@ LONG, SHORT = rng.integers(20, 900, 37).astype(np.int32), rng.integers(20, 900, 
 
 @pytest.fixture(scope="module", params=[name for name, choice in BACKENDS.items() if choice.missing() is None])
 def model(request: pytest.FixtureRequest) -> Model:
-    return load_model(*pair(), BACKENDS[request.param].make())
+    ops = BACKENDS[request.param].make()
+    return load_model(*sharp_pair(ops), ops)
 
 
 def inputs_of(model: Model, ids: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from eardrop.model.conformer import encode
 from eardrop.model.state import Streams
 from eardrop.ops import Arithmetic
 from eardrop.text import MEDIA, prompt
-from tests.pairs import CACHE, CLIPS, Record, pair, pcm16, record
+from tests.pairs import CACHE, CLIPS, Record, pair, pcm16, record, sharp_pair
 
 STEPS = 24
 
@@ -34,6 +34,13 @@ STEPS = 24
 def model_of(name: str, backend: str) -> Model:
     text, projector = write_pair(name, CACHE)
     return load_model(text, projector, BACKENDS[backend].make())
+
+
+@functools.lru_cache(maxsize=1)
+def sharp_model(backend: str) -> Model:
+    """The micro pair, multiplied in float32."""
+    ops = BACKENDS[backend].make()
+    return load_model(*sharp_pair(ops), ops)
 
 
 @pytest.fixture(params=[name for name, choice in BACKENDS.items() if choice.missing() is None])
@@ -72,7 +79,7 @@ def test_log_mel_equals_llama_cpps(clip: str) -> None:
 
 @pytest.mark.parametrize("clip", [clip for clip in CLIPS if clip != "ms20"])
 def test_sharp_records_are_met_tightly_in_llama_cpps_dialect(clip: str, backend: str) -> None:
-    gold, model = record(clip), model_of("micro", backend)
+    gold, model = record(clip), sharp_model(backend)
     rows = rows_of(model, log_mel(gold.samples), half=LLAMA_CPP.half_first_convolution)
     assert np.abs(rows - gold.embd_f32).max() <= 1e-4
     assert np.abs(forced_logits(model, rows, gold, 9) - gold.logits_f32).max() <= 1e-3
@@ -81,7 +88,7 @@ def test_sharp_records_are_met_tightly_in_llama_cpps_dialect(clip: str, backend:
 @pytest.mark.parametrize("clip", [clip for clip in CLIPS if clip != "ms20"])
 def test_sharp_logits_are_met_from_recorded_rows(clip: str, backend: str) -> None:
     gold = record(clip)
-    logits = forced_logits(model_of("micro", backend), gold.embd_f32, gold, 9)
+    logits = forced_logits(sharp_model(backend), gold.embd_f32, gold, 9)
     assert np.abs(logits - gold.logits_f32).max() <= 2e-4
 
 
@@ -146,37 +153,42 @@ def freely(model: Model, rows: np.ndarray, gold: dict, steps: int) -> list[int]:
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_every_pair_and_clip_is_within_check_pys_tolerances(golden: Path, name: str, backend: str) -> None:
-    check, model = load_check(golden), model_of(name, backend)
     for path in sorted((golden / "expected" / name).glob("*.npz")):
-        gold = check.load(name, path.stem, golden)
-        mel = log_mel(samples_of(golden, gold, path.stem))
-        rows = rows_of(model, mel, half=False)
-        before, _, after = prompt(model.tokenizer, system="Perform ASR.", user=[MEDIA], dialect=LLAMA_CPP)
-        reports = [
-            check.compare(
-                gold,
-                mel=mel.T,
-                embd=rows,
-                logits=forced_logits(model, rows, gold, STEPS),
-                greedy=freely(model, rows, gold, STEPS),
-                tokens_before=before,
-                tokens_after=after,
-            )
-        ]
-        hears, speaks = (multiplies_in_float32(model, gold[kind]) for kind in ("audio_type", "text_type"))
-        if "embd_f32" in gold and hears:  # the sharp records hold where nothing is rounded to bytes
-            half = rows_of(model, mel, half=True)
-            reports.append(check.compare(gold, embd=rows, f32=True))
-            assert np.abs(half - gold["embd_f32"]).max() <= 1e-4, path.stem
-        if "embd_f32" in gold and speaks:
-            given = forced_logits(model, gold["embd_f32"], gold, 9)
-            reports.append(check.compare(gold, logits=given, f32=True, given_embd=True))
-        if "embd_f32" in gold and hears and speaks:
-            reports.append(check.compare(gold, logits=forced_logits(model, rows, gold, 9), f32=True))
-            logits = forced_logits(model, half, gold, 9)
-            assert np.abs(logits - gold["logits_f32"]).max() <= 1e-3, path.stem
-        for report in reports:
-            assert report.ok, f"{name} {path.stem}\n{report}"
+        check_clip(golden, model_of(name, backend), name, path.stem)
+
+
+def check_clip(golden: Path, model: Model, name: str, clip: str) -> None:
+    """Everything that is recorded of a pair and a clip, at the tolerances of its arithmetic."""
+    check = load_check(golden)
+    gold = check.load(name, clip, golden)
+    mel = log_mel(samples_of(golden, gold, clip))
+    rows = rows_of(model, mel, half=False)
+    before, _, after = prompt(model.tokenizer, system="Perform ASR.", user=[MEDIA], dialect=LLAMA_CPP)
+    reports = [
+        check.compare(
+            gold,
+            mel=mel.T,
+            embd=rows,
+            logits=forced_logits(model, rows, gold, STEPS),
+            greedy=freely(model, rows, gold, STEPS),
+            tokens_before=before,
+            tokens_after=after,
+        )
+    ]
+    hears, speaks = (multiplies_in_float32(model, gold[kind]) for kind in ("audio_type", "text_type"))
+    if "embd_f32" in gold and hears:  # the sharp records hold where nothing is rounded to bytes
+        half = rows_of(model, mel, half=True)
+        reports.append(check.compare(gold, embd=rows, f32=True))
+        assert np.abs(half - gold["embd_f32"]).max() <= 1e-4, clip
+    if "embd_f32" in gold and speaks:
+        given = forced_logits(model, gold["embd_f32"], gold, 9)
+        reports.append(check.compare(gold, logits=given, f32=True, given_embd=True))
+    if "embd_f32" in gold and hears and speaks:
+        reports.append(check.compare(gold, logits=forced_logits(model, rows, gold, 9), f32=True))
+        logits = forced_logits(model, half, gold, 9)
+        assert np.abs(logits - gold["logits_f32"]).max() <= 1e-3, clip
+    for report in reports:
+        assert report.ok, f"{name} {clip}\n{report}"
 
 
 def test_whispers_front_end_is_another_row_of_the_same_function() -> None:

@@ -21,7 +21,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     choice = BACKENDS[request.param]
     reason = choice.missing()
     if reason:
-        pytest.skip(reason)
+        pytest.skip(str(reason))
     return choice.make()
 
 

@@ -1,0 +1,218 @@
+"""The CUDA backend: joins the files of this folder, one for each operation or family, as one value.
+
+Arrays are torch tensors on one GPU; under Triton's interpreter on the host. What has no kernel here runs as its
+reference on the host (`lacking`): its arguments are downloaded, what it gives or changes is uploaded.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from eardrop.backends.cuda import (
+    attention,
+    conv2d,
+    device,
+    embed,
+    linear,
+    norms,
+    pick,
+    pointwise,
+    rel_attention,
+    rope,
+    short_conv,
+)
+from eardrop.backends.cuda.capture import captured
+from eardrop.backends.cuda.unpack import ROWS
+from eardrop.backends.cuda.weight import Copies, Weight, uploaded
+from eardrop.gguf import BlockFormat, GgufTensor
+from eardrop.ops import OPS, Activation, Arithmetic, Int32, Op, heard
+from eardrop.ops.work import heed, heeding
+
+Tensor: TypeAlias = torch.Tensor
+
+COPIES_SHARE = 0.25  # of the memory that is free, for weights in half precision beside their blocks
+
+
+class CudaBackend:
+    """Kernels in Triton, products of many rows by torch, on the current GPU."""
+
+    name = "cuda"
+    kv_types: tuple[str, ...] = ("float16", "float32")
+
+    def __init__(self, precision: str = "float32") -> None:
+        self.device = device.chosen()
+        self._in_bf16 = precision == "bf16"
+        self._products = torch.bfloat16 if self._in_bf16 else torch.float32  # of many rows with each other
+        self._copies = Copies(_copies_budget(self.device))
+        for name in self.lacking:
+            setattr(self, name, self._falling_back(OPS[name]))
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """Operations that run as their references, on the host."""
+        return tuple(name for name in OPS if not hasattr(CudaBackend, name))
+
+    def arithmetic(self, format_: BlockFormat) -> Arithmetic:
+        """Products on tensor cores have operands of 16 bits, those with float32 weights none that are rounded."""
+        if self._in_bf16 or format_.name == "BF16":
+            return Arithmetic.BFLOAT16
+        return Arithmetic.FLOAT16 if in_halves(format_) else Arithmetic.FLOAT32
+
+    def weight(self, tensor: GgufTensor) -> Weight:
+        """The blocks, field by field, on the device."""
+        return uploaded(tensor, self.device, in_bf16=self._in_bf16)
+
+    def upload(self, x: npt.ArrayLike) -> Tensor:
+        """A copy on the device."""
+        return torch.from_numpy(np.array(x)).to(self.device)
+
+    def download(self, x: Tensor | Weight) -> npt.NDArray[Any]:
+        """An array, or a weight's values, on the host; waits for what computes it."""
+        return np.asarray((x.rows() if isinstance(x, Weight) else x).cpu().numpy())
+
+    def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Tensor:
+        """Zeros on the device."""
+        return torch.zeros(shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype, device=self.device)
+
+    def write(self, x: Tensor, values: Tensor | npt.ArrayLike) -> None:
+        """Overwrite in place."""
+        x.copy_(values if isinstance(values, torch.Tensor) else torch.from_numpy(np.array(values)))
+
+    def concatenate(self, arrays: Sequence[Tensor]) -> Tensor:
+        """One array of all rows."""
+        return torch.cat(list(arrays))
+
+    def capture(self, step: Callable[..., Any], *slots: Tensor) -> Callable[[], Any]:
+        """A CUDA graph; the function itself where the host takes part: a reference, or who listens to taps."""
+        if self.lacking or heard():
+            return lambda: step(*slots)
+        return captured(step, slots, self.device)
+
+    @heeding
+    def linear(self, x: Tensor, w: Weight, bias: Tensor | None = None, activation: Activation | None = None) -> Tensor:
+        """f(x · wᵀ + bias)."""
+        return linear.linear(x.contiguous(), w, bias, activation, self._copies)
+
+    @heeding
+    def embed(self, ids: Tensor, w: Weight) -> Tensor:
+        """Rows of the weight."""
+        return embed.embed(ids.contiguous(), w)
+
+    @heeding
+    def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+        """Each row by its mean and deviation."""
+        return norms.layer_norm(x.contiguous(), weight, bias, epsilon)
+
+    @heeding
+    def rms_norm(self, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        """Each row by its root mean square."""
+        return norms.rms_norm(x.contiguous(), weight, epsilon)
+
+    @heeding
+    def glu(self, x: Tensor) -> Tensor:
+        """First half · σ(second half)."""
+        return pointwise.glu(x.contiguous())
+
+    @heeding
+    def swiglu(self, gate: Tensor, up: Tensor) -> Tensor:
+        """silu(gate) · up."""
+        return pointwise.swiglu(gate.contiguous(), up.contiguous())
+
+    @heeding
+    def add(self, x: Tensor, y: Tensor, scale: float = 1.0) -> Tensor:
+        """x + scale · y."""
+        return pointwise.add(x, y, scale)
+
+    @heeding
+    def conv2d(
+        self, x: Tensor, offsets: Int32, weight: Tensor, bias: Tensor, activation: Activation | None = None
+    ) -> Tensor:
+        """Stride 2 in both directions, clip by clip."""
+        return conv2d.conv2d(x, offsets, weight, bias, activation)
+
+    @heeding
+    def flatten(self, x: Tensor) -> Tensor:
+        """(N, F, C) → (N, C · F)."""
+        return conv2d.flatten(x)
+
+    @heeding
+    def rel_attention(
+        self, q: Tensor, k: Tensor, v: Tensor, p: Tensor, bias_u: Tensor, bias_v: Tensor, offsets: Int32
+    ) -> Tensor:
+        """Every row over all rows of its clip, by content and by distance."""
+        return rel_attention.rel_attention(q, k, v, p, bias_u, bias_v, offsets, products=self._products)
+
+    @heeding
+    def short_conv(
+        self,
+        x: Tensor,
+        taps: Tensor,
+        offsets: Int32,
+        bias: Tensor | None = None,
+        activation: Activation | None = None,
+        state: Tensor | None = None,
+        slots: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Channel by channel, each sequence by itself."""
+        return short_conv.short_conv(x, taps, offsets, bias, activation, state, slots)
+
+    @heeding
+    def rope(self, x: Tensor, positions: Tensor, base: float) -> Tensor:
+        """Heads turned by their positions."""
+        return rope.rope(x.contiguous(), positions, base)
+
+    @heeding
+    def attention(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        offsets: Int32,
+        slots: Tensor,
+        starts: Tensor,
+    ) -> Tensor:
+        """Over the cache, after appending k and v."""
+        return attention.attention(q, k, v, keys, values, offsets, slots, starts)
+
+    @heeding
+    def attention_weights(
+        self, q: Tensor, keys: Tensor, offsets: Int32, slots: Tensor, starts: Tensor, heads: Int32, rows: Int32
+    ) -> Tensor:
+        """What chosen heads looked at, on a range of rows."""
+        return attention.attention_weights(q, keys, offsets, slots, starts, heads, rows)
+
+    @heeding
+    def pick(self, logits: Tensor, allowed: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """The likeliest token of each row."""
+        return pick.pick(logits.contiguous(), allowed)
+
+    def _falling_back(self, op: Op) -> Callable[..., Any]:
+        """The reference as an operation of this backend, with its signature."""
+
+        @wraps(op.reference)
+        def operation(*args: Any, **kwargs: Any) -> Any:
+            heed()
+            given = op.arguments(*args, **kwargs)
+            own = {name: np.array(self.download(x)) if isinstance(x, torch.Tensor) else x for name, x in given.items()}
+            result = op.reference(**own)
+            for name in op.changes:
+                if given[name] is not None:
+                    self.write(given[name], own[name])
+            return tuple(map(self.upload, result)) if isinstance(result, tuple) else self.upload(result)
+
+        return operation
+
+
+def in_halves(format_: BlockFormat) -> bool:
+    """Whether products of many rows round a weight of this format to float16."""
+    return format_.name == "F16" or format_.name in ROWS
+
+
+def _copies_budget(place: torch.device) -> int:
+    return int(COPIES_SHARE * torch.cuda.mem_get_info(place)[0]) if place.type == "cuda" else 0
