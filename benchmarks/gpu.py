@@ -378,13 +378,17 @@ def _flops(c: Course, call: Callable[[Any], Any]) -> float:
 def whole(c: Course) -> Iterator[Line]:
     """From samples to text: a first token alone, then a folder of recordings, read while others are decoded."""
     from eardrop.audio import read
+    from eardrop.bench.recordings import write_wav
     from eardrop.dialect import REFERENCE
     from eardrop.engine import Engine, Request
     from eardrop.text import MEDIA, prompt
 
     model, seconds = c.model("BF16"), c.sizes.clip_seconds
     asked = prompt(model.tokenizer, system="Perform ASR.", user=[MEDIA], dialect=REFERENCE)
-    paths = [_wav(c.folder / f"clip-{i}.wav", c.clip(seconds, i)) for i in range(c.sizes.recordings)]
+    paths = [
+        write_wav(c.folder / f"clip-{i}.wav", (c.clip(seconds, i) * 32767).astype(np.int16))
+        for i in range(c.sizes.recordings)
+    ]
     with Engine(model, streams=min(max(c.sizes.streams), len(paths))) as engine:
 
         def answer(samples: np.ndarray, tokens: int) -> Any:
@@ -402,15 +406,6 @@ def whole(c: Course) -> Iterator[Line]:
         speed = seconds * len(paths) / (time.perf_counter() - started)
     what = f"{len(paths)} recordings of {seconds:g} s, {c.sizes.recording_tokens} tokens each"
     yield Line(what, speed, "× real time", limit=2000)
-
-
-def _wav(path: Path, samples: np.ndarray) -> Path:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes((samples * 32767).astype("<i2").tobytes())
-    return path
 
 
 def growth(c: Course) -> Iterator[Line]:

@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import wave
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -37,6 +36,7 @@ from eardrop.bench import machine, peers
 from eardrop.bench.compare import shown
 from eardrop.bench.noise import estimate
 from eardrop.bench.pairs import full, thin, write_projector, write_text
+from eardrop.bench.recordings import write_wav
 from eardrop.bench.review import Question, weight_bytes
 from eardrop.bench.warm import Warm
 from eardrop.gguf import open_gguf
@@ -139,12 +139,7 @@ class Course:
         """A recording of this length, of speech again and again."""
         path = self.folder / f"speech-{seconds:g}s.wav"
         samples = np.resize(read(SPEECH), round(seconds * SAMPLE_RATE))
-        with wave.open(str(path), "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(SAMPLE_RATE)
-            file.writeframes((samples * 32767).astype("<i2").tobytes())
-        return path
+        return write_wav(path, (samples * 32767).astype(np.int16))
 
     def question(self, text: Path, seconds: float, tokens: int) -> Question:
         """What whole processes are asked, with the F16 projector."""

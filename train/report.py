@@ -4,7 +4,6 @@ The recordings are made once, from a seed of their own, and lie in a folder with
 """
 
 import json
-import wave
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ import numpy as np
 import eardrop
 from eardrop.audio import SAMPLE_RATE
 from eardrop.bench.machine import processor
+from eardrop.bench.recordings import write_wav
 from eardrop.tools.corpus import Corpus, read_corpus
 from eardrop.tools.evaluate import Run, Scored, Summary, listen, score
 from train.augment import SOUNDS, sound
@@ -78,15 +78,6 @@ def _quiet(kind: str, draw: np.random.Generator) -> Samples:
         return np.zeros(length, np.int16)
     made = sound(SOUNDS[kind], draw)[:length]
     return np.asarray(made / np.abs(made).max() * draw.uniform(100, 20000), np.int16)
-
-
-def write_wav(path: Path, samples: Samples) -> None:
-    """A recording."""
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes(samples.astype("<i2").tobytes())
 
 
 def report(model: Path, tests: Path, *, tell: Callable[[str], None]) -> None:

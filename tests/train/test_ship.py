@@ -13,6 +13,7 @@ pytest.importorskip("safetensors")
 
 import train.formats as formats  # noqa: E402
 from eardrop.audio import read  # noqa: E402
+from eardrop.bench.recordings import write_wav  # noqa: E402
 from eardrop.tools.corpus import Heard, read_corpus  # noqa: E402
 from eardrop.tools.evaluate import Run, score  # noqa: E402
 from train.card import Training  # noqa: E402
@@ -21,7 +22,6 @@ from train.export import export  # noqa: E402
 from train.formats import Measured, kept_run, measure, pair, table, verdict  # noqa: E402
 from train.learn import Plan  # noqa: E402
 from train.network import Lfm2Audio, Shape  # noqa: E402
-from train.report import write_wav  # noqa: E402
 from train.ship import ship, spoken_by_people  # noqa: E402
 from train.vocabulary import learn_merges, tokenizer  # noqa: E402
 
