@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from train.batches import NOWHERE, Batch, Clips, loader
-from train.network import Lfm2Audio, Shape
+from train.network import Lfm2Audio, Shape, deepened
 from train.vocabulary import PAD, tokenizer
 
 HOUR = 3600.0
@@ -87,10 +87,12 @@ class Run:
         return self.seconds / HOUR
 
     def _restore(self, held: dict[str, Any]) -> None:
-        self.model.load_state_dict(held["model"])
-        self.mean = held["mean"]
+        deeper = 2 * held["shape"]["encoder_layers"] == self.model.shape.encoder_layers
+        fresh = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(deepened(held["model"], fresh) if deeper else held["model"])
+        self.mean = deepened(held["mean"], fresh) if deeper else held["mean"]
         self.step, self.seconds = held["step"], held["seconds"]
-        if "optimizer" in held:
+        if "optimizer" in held and not deeper:
             self.optimizer.load_state_dict(held["optimizer"])
             self.warm = self.plan.warmup
 

@@ -5,6 +5,8 @@ Shapes: B clips, T mel frames of the longest, R = ⌈T / 8⌉ rows, D the width,
 answer. A CTC head on the encoder's rows, used in training alone, helps it learn to listen; its blank is <|pad|>.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +29,7 @@ class Shape:
     vocabulary: int
     mels: int = 128
     channels: int = 48
-    encoder_layers: int = 2
+    encoder_layers: int = 4
     encoder_ffn: int = 1024
     adapter: int = 512
     width: int = 256
@@ -185,6 +187,28 @@ class Conformer(nn.Module):
         for layer in self.layers:
             x = layer(x, positions, there, hidden)
         return x, rows
+
+
+OUTWARD = ("feed_forward1.linear2", "self_attn.linear_out", "conv.pointwise_conv2", "feed_forward2.linear2")
+
+
+def deepened(weights: Mapping[str, Tensor], fresh: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of half as many encoder layers as `fresh` has, and behind each one of `fresh` that changes nothing.
+
+    What a new layer adds to its input is zero, and it takes over the last norm of the layer before it, which keeps a
+    plain one: to norm once more what is normed leaves it as it is.
+    """
+    layer = re.compile(r"conformer\.layers\.(\d+)\.(.+)")
+    kept = {layer.sub(lambda found: f"conformer.layers.{2 * int(found[1])}.{found[2]}", name): value.clone()
+            for name, value in weights.items()}  # fmt: skip
+    for name, value in fresh.items():
+        found = layer.fullmatch(name)
+        if found and int(found[1]) % 2:
+            kept[name] = torch.zeros_like(value) if found[2].startswith(OUTWARD) else value.clone()
+            if found[2].startswith("norm_out."):
+                before = f"conformer.layers.{int(found[1]) - 1}.{found[2]}"
+                kept[name], kept[before] = kept[before], value.clone()
+    return kept
 
 
 def relative_positions(rows: int, device: torch.device) -> Tensor:

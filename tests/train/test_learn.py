@@ -78,3 +78,27 @@ def test_a_run_goes_on_where_it_was_and_cools_on_a_copy(tmp_path: Path, monkeypa
     assert list(learn(cooled, cooling, speech))
     assert Run(cooled, plan).seconds >= before.seconds + 1
     assert Run(tmp_path, plan).step == before.step
+
+
+def test_a_checkpoint_of_half_the_layers_is_made_deeper_and_hears_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {"channels": 8, "encoder_ffn": 32, "adapter": 32, "width": 32, "ffn": 32, "heads": 2}
+    made_speech(tmp_path)
+    monkeypatch.setattr("train.learn.Shape", partial(Shape, encoder_layers=1, **sizes))
+    run = Run(tmp_path, Plan())
+    norm = run.model.conformer.layers[0].norm_out
+    torch.nn.init.normal_(norm.weight)  # as if learnt
+    torch.nn.init.normal_(norm.bias)
+    run.mean = {name: value.clone() for name, value in run.model.state_dict().items()}
+    run.save()
+    monkeypatch.setattr("train.learn.Shape", partial(Shape, encoder_layers=2, **sizes))
+    deep = Run(tmp_path, Plan())
+    mel, lengths = torch.randn(2, 80, 128), torch.tensor([80, 56])
+    with torch.no_grad():
+        before, after = (model.eval().encode(mel, lengths)[0] for model in (run.model, deep.model))
+    assert len(deep.model.conformer.layers) == 2
+    assert not deep.optimizer.state
+    torch.testing.assert_close(after[0], before[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(after[1, :7], before[1, :7], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(deep.mean["conformer.layers.1.norm_out.weight"], norm.weight.detach())
