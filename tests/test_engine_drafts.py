@@ -14,6 +14,7 @@ from eardrop.errors import OptionError
 from eardrop.loading import load_model
 from eardrop.model import decoder
 from eardrop.search import Finish, Forced, Sample
+from eardrop.stages import timing
 from eardrop.text import MEDIA, prompt
 from tests.pairs import pair, record, rewritten
 
@@ -92,17 +93,33 @@ def test_a_draft_may_be_the_begin_alone_or_go_on_behind_the_end(engine: Engine, 
     assert_same(engine, short, said[: length + 1])
 
 
-def test_a_draft_saves_steps(model: Model, said: list[Token], monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[int] = []
-    step = decoder.Step.__call__
-    monkeypatch.setattr(decoder.Step, "__call__", lambda self, *given: (taken.append(1), step(self, *given))[1])
-    with Engine(model) as engine:
-        for right in (0, 10, 33):
-            taken.clear()
-            draft = np.int32([*ids(said)[:right], 300])
-            assert said[right].id != 300
-            assert len(ids(engine.submit(spoken(engine, draft=draft)))) == LIMIT
-            assert len(taken) == LIMIT - 1 - right
+def runs_of_the_decoder(engine: Engine, said: list[Token], draft: Sequence[int]) -> int:
+    """What a text costs behind its prompt, of one token each or of several."""
+    runs: list[str] = []
+    with timing(lambda name, seconds: runs.append(name)):
+        assert_same(engine, list(engine.submit(spoken(engine, draft=np.int32(draft)))), said)
+    return runs.count("token") + runs.count("tokens")
+
+
+def test_a_draft_saves_steps(engine: Engine, said: list[Token]) -> None:
+    assert runs_of_the_decoder(engine, said, []) == LIMIT - 1
+    assert runs_of_the_decoder(engine, said, ids(said)) == -(-LIMIT // 16)
+    for right in (0, 10, 33):
+        assert runs_of_the_decoder(engine, said, [*ids(said)[:right], 300]) <= LIMIT - right + right // 16
+
+
+@pytest.mark.parametrize("wavers", ["other", "more", "fewer", "others"])
+def test_behind_a_place_where_it_was_wrong_a_draft_goes_on_saving_steps(
+    engine: Engine, said: list[Token], wavers: str
+) -> None:
+    right = ids(said)
+    draft = {
+        "other": [*right[:9], 300, *right[10:]],
+        "more": [*right[:9], 300, 301, *right[9:]],
+        "fewer": [*right[:9], *right[11:]],
+        "others": [*right[:9], 300, 301, *right[11:]],
+    }[wavers]
+    assert runs_of_the_decoder(engine, said, draft) <= 7  # three groups of sixteen, and what one mistake costs
 
 
 def test_where_a_text_looked_is_the_same_however_it_was_said(engine: Engine, said: list[Token]) -> None:

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,8 @@ from eardrop.stages import stage
 ROWS = 256  # rows of room are made in such pieces: a growing text moves the caches seldom
 
 MOST_STEPS = 2  # captured steps that are kept: each has all that is computed on its way, 28 MB of a real model
-MEET = 3  # tokens in a row that a draft and a text have in common where it may help again
+MEET = 3  # tokens in a row that a draft and a text have in common where it is trusted
+GUESSED = 4  # tokens absorbed at once where it isn't: little more work than one, and one is sure to be said
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,18 +81,22 @@ class _Going:
     said: list[int] = field(default_factory=list)
     looks: Looks | None = None  # of the tokens said up to `moment`
     moment: Checkpoint | None = None
-    drafted: int = -1  # up to where the draft was tried
+    ahead: int = 0  # places by which the draft was ahead of the text where they last went together
 
-    def meeting(self) -> int | None:
-        """Where the draft may go on: its begin, as long as that is what was said; behind it, where MEET tokens meet."""
-        said, draft = self.said, self.task.draft
-        if self.drafted < len(said) <= len(draft) and said == [*draft[: len(said)]]:
-            return len(said)
-        if len(said) < MEET:
-            return None
-        places = range(max(MEET, self.drafted + 1), len(draft))
-        near = [place for place in places if [*draft[place - MEET : place]] == said[-MEET:]]
-        return min(near, key=lambda place: abs(place - len(said)), default=None)
+    def drafted(self) -> tuple[int, ...]:
+        """What the draft says next: from where it ends as the text does; if nowhere, as if one token were another."""
+        said, draft, expected = self.said, self.task.draft, len(self.said) + self.ahead
+
+        def alike(place: int) -> int:
+            pairs = zip(reversed(draft[max(0, place - MEET) : place]), reversed(said), strict=False)
+            return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+        place = max(range(1, len(draft)), key=lambda place: (alike(place), -abs(place - expected)), default=expected)
+        trusted = alike(place) >= min(MEET, len(said))
+        if not alike(place):
+            place = expected
+        self.ahead = place - len(said)
+        return tuple(draft[place : place + (EXACT if trusted else GUESSED) - 1])
 
 
 @dataclass(eq=False)
@@ -266,10 +271,9 @@ class Batch:
 
     def _verify(self, stream: _Going) -> None:
         """Absorb what a stream's draft says next, as far as the search says the same, and again where they meet."""
-        while stream in self._going and (place := stream.meeting()) is not None:
-            stream.drafted = place
+        while stream in self._going and (next_ones := stream.drafted()):
             room = self.w.shape.context - int(self.streams.position[stream.slot])
-            group = [stream.said[-1], *stream.task.draft[place : place + EXACT - 1]][:room]
+            group = [stream.said[-1], *next_ones][:room]
             if not group:  # the text ends as it would without a draft
                 return
             self.streams.revisable(stream.slot)
