@@ -9,10 +9,11 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from eardrop.audio import name_of
 from eardrop.engine import Model
@@ -40,7 +41,7 @@ class Journal:
 
     def __init__(self, folder: Path, job: str) -> None:
         self.path, self._job = folder / NAME, job
-        try:
+        with self._explained():
             self._base = sqlite3.connect(self.path, isolation_level=None, timeout=0.5)
             self._base.execute("pragma locking_mode = exclusive")
             self._base.execute("pragma journal_mode = wal")
@@ -49,24 +50,35 @@ class Journal:
                 raise OptionError(f"{printable(str(self.path))} is of another version of eardrop; remove it")
             self._base.executescript(_TABLES)
             self._base.execute(f"pragma user_version = {SCHEMA}")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What the database can't do is about the folder, and no bug: it is locked, damaged, or the disk is full."""
+        try:
+            yield
         except sqlite3.Error as error:
             raise OptionError(
-                f"{printable(str(self.path))} can't be used ({error}): another eardrop may be writing there; wait for"
-                " it, choose another folder, or remove the file to begin anew"
+                f"{printable(str(self.path))} can't be used ({error}): another eardrop may be writing there, or the"
+                " disk is full; wait for it, make room, choose another folder, or remove the file to begin anew"
             ) from None
+
+    def _ask(self, command: str, *values: object) -> list[Any]:
+        """Rows."""
+        with self._explained():
+            return self._base.execute(command, values).fetchall()
 
     def find(self, recording: Path) -> Result | None:
         """The finished result of a recording with this content, under this one's name."""
-        row = self._base.execute("select result from done where key = ?", (self._key(recording),)).fetchone()
-        return replace(Result.from_json(row[0]), source=name_of(recording)) if row else None
+        found = self._ask("select result from done where key = ?", self._key(recording))
+        return replace(Result.from_json(found[0][0]), source=name_of(recording)) if found else None
 
     def keep(self, recording: Path, result: Result) -> None:
         """A recording is finished. It is on the disk when this returns."""
-        self._base.execute("insert or replace into done values (?, ?)", (self._key(recording), result.to_json()))
+        self._ask("insert or replace into done values (?, ?)", self._key(recording), result.to_json())
 
     def outputs(self) -> dict[str, Output]:
         """Which files belong to which recordings, as it was decided before."""
-        rows = self._base.execute("select source, number, attempt, paths from named")
+        rows = self._ask("select source, number, attempt, paths from named")
         return {
             source: Output(number, attempt, {form: Path(path) for form, path in json.loads(paths).items()})
             for source, number, attempt, paths in rows
@@ -78,7 +90,8 @@ class Journal:
             (source, one.number, one.attempt, json.dumps({form: str(path) for form, path in one.paths.items()}))
             for source, one in outputs.items()
         ]
-        self._base.executemany("insert or replace into named values (?, ?, ?, ?)", rows)
+        with self._explained():
+            self._base.executemany("insert or replace into named values (?, ?, ?, ?)", rows)
 
     def remove(self) -> None:
         """Everything is done: leave nothing behind."""
@@ -98,15 +111,15 @@ class Journal:
         facts = recording.stat()
         place = os.fsdecode(recording.resolve())
         now = (facts.st_size, facts.st_mtime_ns)
-        row = self._base.execute("select size, changed, content from seen where path = ?", (place,)).fetchone()
-        if row and row[:2] == now:
-            return str(row[2])
+        for size, changed, known in self._ask("select size, changed, content from seen where path = ?", place):
+            if (size, changed) == now:
+                return str(known)
         content = hashlib.blake2b(digest_size=20)
         with recording.open("rb") as file:
             while chunk := file.read(CHUNK):
                 content.update(chunk)
         digest = content.hexdigest()
-        self._base.execute("insert or replace into seen values (?, ?, ?, ?)", (place, *now, digest))
+        self._ask("insert or replace into seen values (?, ?, ?, ?)", place, *now, digest)
         return digest
 
     def __enter__(self) -> Self:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from eardrop.errors import OptionError
 from eardrop.printable import printable
-from eardrop.transcript import html, json, srt, tsv, txt, vtt
+from eardrop.transcript import html, json, spoken, srt, tsv, txt, vtt
 from eardrop.transcript.lines import Lines
 from eardrop.transcript.recording import Recording, link_from
 
@@ -78,8 +78,8 @@ class Result:
 
     @property
     def text(self) -> str:
-        """All of it."""
-        return " ".join(segment.text for segment in self.segments if segment.text)
+        """All of it: a space between segments, none in scripts that write none."""
+        return "".join(spoken.before(one.text) + one.text for one in self.segments if one.text).removeprefix(" ")
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -140,17 +140,17 @@ def _write_atomically(target: Path, content: bytes) -> None:
 
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=".eardrop-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            Path(name).chmod(0o666 & ~_umask())
+            Path(name).replace(target)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
     except OSError as error:  # which names a file that nobody has heard of
-        why = f"can't be written: {error.strerror}; check the folder and your rights"
+        why = f"can't be written: {error.strerror}; check the disk, the folder and your rights"
         raise OptionError(f"{printable(str(target))} {why}") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _umask() -> int:

@@ -83,3 +83,13 @@ def test_nothing_is_left_when_all_is_done(tmp_path, recording):
 def test_a_folder_that_can_not_be_written_is_told(tmp_path):
     with pytest.raises(OptionError, match="can't be used"):
         Journal(tmp_path / "none", "job")
+
+
+def test_a_disk_that_fills_up_meanwhile_is_told(tmp_path, recording):
+    with Journal(tmp_path, "job") as journal:
+        journal.keep(recording, RESULT)
+        journal._base.execute("pragma max_page_count = 1")  # no page more than there are
+        long = replace(RESULT, segments=(Segment(0.0, 1.0, "word " * 9000, (1,), -0.5),))
+        with pytest.raises(OptionError, match="disk is full"):
+            journal.keep(recording, long)
+        assert journal.find(recording) == RESULT

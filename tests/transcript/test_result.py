@@ -36,6 +36,8 @@ RESULT = Result(
 def test_text_joins_what_was_said() -> None:
     assert RESULT.text == " Hello there. Grüße \U0001f600\n"
     assert RESULT.warnings == ("truncated", "cut off")
+    japanese = (Segment(0.0, 1.0, "今日は。", ()), Segment(1.0, 2.0, "", ()), Segment(2.0, 3.0, "元気です。", ()))
+    assert Result(japanese, "talk", "tiny", 3.0, "ja").text == "今日は。元気です。"
 
 
 def test_coverage_is_the_share_of_speech_whose_text_is_sound() -> None:
