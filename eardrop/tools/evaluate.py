@@ -18,6 +18,7 @@ from eardrop.tools.bootstrap import Difference, Interval, difference, interval
 from eardrop.tools.corpus import Heard, Utterance
 from eardrop.tools.normalize import NORMALIZERS
 from eardrop.transcribe import Recognizer
+from eardrop.transcript import Result
 from eardrop.transcript.align import Counts, Pair, align, count, distance
 
 SCHEMA = 1  # of the JSON; another number where the meaning of a key changes
@@ -223,24 +224,25 @@ def listen(
     failed: Callable[[Utterance, EardropError], None],
     progress: Callable[[float], None] = lambda share: None,
 ) -> Iterator[tuple[Utterance, Heard]]:
-    """Transcribe each; seconds hold all from opening the file to the text.
+    """Transcribe each, several at a time; their seconds, from one text to the next, are in sum those of all.
 
     failed    told what could not be transcribed, which counts as no text; what is longer than a limit is told, too,
               and then left out
     progress  told the share that is done, 0 to 1
     """
-    for place, utterance in enumerate(utterances, start=1):
-        started = time.perf_counter()
-        try:
-            result = asr.transcribe(utterance.audio, **options)
-            yield utterance, Heard(result.text, result.duration, time.perf_counter() - started)
-        except (Cancelled, EngineClosed):  # of the others none would be transcribed either
-            raise
-        except AudioTooLong as error:
-            failed(utterance, error)
-        except EardropError as error:
-            failed(utterance, error)
-            yield utterance, Heard("", error=str(error))
+    before = time.perf_counter()
+    outcomes = asr.transcribe_many([utterance.audio for utterance in utterances], **options)
+    for place, (utterance, outcome) in enumerate(zip(utterances, outcomes, strict=True), start=1):
+        now = time.perf_counter()
+        if isinstance(outcome, Cancelled | EngineClosed):  # of the others none would be transcribed either
+            raise outcome
+        if isinstance(outcome, EardropError):
+            failed(utterance, outcome)
+        if isinstance(outcome, Result):
+            yield utterance, Heard(outcome.text, outcome.duration, now - before)
+            before = now
+        elif not isinstance(outcome, AudioTooLong):
+            yield utterance, Heard("", error=str(outcome))
         progress(place / len(utterances))
 
 

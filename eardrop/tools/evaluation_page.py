@@ -233,5 +233,5 @@ def _about(run: Run) -> str:
         f"<h2>What was measured</h2><dl>{rows}</dl>"
         "<p class='soft'>Word error rate: substitutions, deletions and insertions, divided by the words of all "
         "references after normalisation. Words written on silence are insertions. Intervals: bootstrap over "
-        "utterances. Speed: seconds of audio divided by seconds from opening the files to their texts.</p>"
+        "utterances. Speed: seconds of audio divided by seconds until all were texts, several at a time.</p>"
     )

@@ -131,14 +131,14 @@ def test_one_that_fails_counts_as_no_text_and_the_others_go_on(manifest, model, 
 
 
 def test_one_that_is_too_long_is_left_out_with_a_line(manifest, model, monkeypatch, capsys):
-    transcribe = Recognizer.transcribe
+    transcribe_many = Recognizer.transcribe_many
 
-    def limited(self, source, **options):
-        if Path(str(source)).name == "chirp1.wav":
-            raise AudioTooLong("chirp1.wav is longer than 327 seconds")
-        return transcribe(self, source, **options)
+    def limited(self, sources, **options):
+        for source, outcome in zip(sources, transcribe_many(self, sources, **options), strict=True):
+            too_long = AudioTooLong("chirp1.wav is longer than 327 seconds")
+            yield too_long if Path(str(source)).name == "chirp1.wav" else outcome
 
-    monkeypatch.setattr(Recognizer, "transcribe", limited)
+    monkeypatch.setattr(Recognizer, "transcribe_many", limited)
     assert main(["eval", str(manifest), "-m", model, "--json", "--max-tokens", "3"]) == 0
     out, err = capsys.readouterr()
     assert "not scored: chirp1.wav: chirp1.wav is longer than 327 seconds" in err
