@@ -44,6 +44,7 @@ PLAIN_STRETCH = 128  # of float32
 PAIR = 2  # bfloat16 that one instruction multiplies in a lane
 COLUMNS = 408  # rows of x in a tile: a window of thirty seconds and its prompt have 404
 BEHIND = (None, *ACTIVATIONS)  # what may stand behind a product, by the number that a kernel is given
+X_BYTES = 8 << 20  # of x in a tile, which every group of panels reads anew: the third cache should hold it
 MOST_PANELS = 4  # that share rows of x: their tiles lie in the second cache
 
 
@@ -79,6 +80,13 @@ def blocking(target: Target, whole: bool) -> Blocking:
     if not whole:
         return _OF_FLOATS[size]
     return _OF_WORDS.get(size, _OF_BYTES[size]) if target.has("pairs_u8_i8") else _OF_BYTES[size]
+
+
+def tiled(n: int, x_bytes: int, block: Blocking) -> int:
+    """Rows of x in a tile, of n with so many bytes each: as many as may be, about the same in all tiles."""
+    most = max(block.columns, min(COLUMNS, X_BYTES // x_bytes // block.columns * block.columns))
+    tiles = -(-n // most)
+    return -(-n // (tiles * block.columns)) * block.columns
 
 
 def group(panels: int, tiles: int, threads: int) -> int:
@@ -136,18 +144,20 @@ class Panel(Protocol):
 def _product(name: str, make: Callable[[Blocking], Panel], *, whole: bool) -> Kernel:
     """Items are (tile, group of panels) of n rows of x and all panels of m; `rows` rows of x lie there.
 
+    A tile has `columns` rows of x, at most COLUMNS.
+
     Stretch by stretch, a group's panels meet the same rows of x.
     """
 
-    @kernel(name, w=PTR, stride=I64, x=PTR, **SHAPE, group=I64, activation=I64)
+    @kernel(name, w=PTR, stride=I64, x=PTR, **SHAPE, columns=I64, group=I64, activation=I64)
     def product(p: Any, lo: Value, hi: Value) -> None:
         block = blocking(machine().target, whole)
         panel, tiles = make(block), scratch(MOST_PANELS * block.tile)
         panels = p.m // block.rows
         groups = (panels + p.group - 1) // p.group
         for item in loop(lo, hi):
-            low, start = item % groups * p.group, item // groups * COLUMNS
-            count, end = smaller(p.group, panels - low), smaller(start + COLUMNS, p.n)
+            low, start = item % groups * p.group, item // groups * p.columns
+            count, end = smaller(p.group, panels - low), smaller(start + p.columns, p.n)
             for number in loop(0, count):
                 _fill(tiles + number * block.tile, p.bias + (low + number) * (4 * block.rows), end - start, block)
             last = p.k // panel.stretch - 1

@@ -152,9 +152,10 @@ class _Call:
         block, (n, k) = many.blocking(self.products.target), self.x.shape
         rows = -(-n // block.columns) * block.columns
         x = self.products.made(many.prepare, self.x, rows, k // many.stretch, many.x_bytes)
-        count, tiles = wide // block.rows, -(-n // panels.COLUMNS)
+        columns = panels.tiled(n, k // many.stretch * many.x_bytes, block)
+        count, tiles = wide // block.rows, -(-n // columns)
         group = panels.group(count, tiles, self.products.threads)
-        numbers = [rows, 0, n, group, panels.BEHIND.index(activation)]
+        numbers = [rows, 0, n, columns, group, panels.BEHIND.index(activation)]
         self._run(many.product, 0, [x], numbers, -(-count // group) * tiles, 1)
 
     def _run(self, kernel: Kernel, low: int, x: list[Any], numbers: list[int], items: int, chunk: int) -> None:
