@@ -21,7 +21,7 @@ import numpy as np
 from eardrop.audio import SAMPLE_RATE
 from train.engines import Samples, say
 from train.text import CLOSED, PROSE, WIDE, Sentence, sentences
-from train.voices import Group, Voice, draw_voice
+from train.voices import OFTEN, Group, Voice, draw_voice
 
 SENTENCES = 200  # in a shard: about ten minutes
 MIXES = ((60, CLOSED), (300, WIDE), (1_000_000, PROSE))  # up to which shard what is said
@@ -101,8 +101,9 @@ class Corpus:
                 self._known.add(index.name)
                 samples = np.memmap(index.with_suffix(".pcm"), "<i2", "r")
                 start = 0
-                for kind, text, _, count in json.loads(index.read_text(encoding="utf-8")):
-                    (self._closed if kind in CLOSED else self._prose).append((samples, start, start + count, text))
+                for kind, text, voice, count in json.loads(index.read_text(encoding="utf-8")):
+                    places = self._closed if kind in CLOSED else self._prose
+                    places += [(samples, start, start + count, text)] * OFTEN.get(voice, 1)
                     start += count
 
     def draw(self, draw: np.random.Generator, prose: float | None = None) -> tuple[Samples, str]:

@@ -87,6 +87,10 @@ VOICES: tuple[Voice, ...] = (
 )
 
 
+# How often a clip of a voice is heard, beside once: diphones are what models mishear most, and few voices are of them.
+OFTEN: Mapping[str, int] = {"flite/kal": 3, "flite/kal16": 3}
+
+
 def draw_voice(random: Random, group: Group) -> Voice:
     """A voice of a group, by weight."""
     among = [voice for voice in VOICES if voice.group == group]
