@@ -6,6 +6,7 @@ encoder's; each takes one position. Prefill absorbs many rows, a step one of eac
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -69,32 +70,43 @@ def prefill(
         parts = [inputs[i][start : start + chunk] for i in going]
         here = [[row - start for row in wanted[i] if start <= row < start + chunk] for i in going]
         gaze = Gaze(here[0][0], looks.rows) if looks and here[0] else None
-        hidden, offsets, seen = _absorb(w, parts, streams, [slots[i] for i in going], ops, gaze)
-        for i, rows, mine in zip(going, spans(offsets), here, strict=True):
-            kept[i] += [hidden[rows.start + row : rows.start + row + 1] for row in mine]
+        hidden, seen = _absorb(w, parts, streams, [slots[i] for i in going], here, ops, gaze)
+        for i, mine in zip(going, hidden, strict=True):
+            kept[i] += mine
         if looks and seen:
             looks.seen.append(np.concatenate([ops.download(part) for part in seen], axis=1))
     return logits(w, ops.concatenate([row for rows in kept for row in rows]), ops)
 
 
 def _absorb(
-    w: Decoder, parts: Sequence[Array], streams: Streams, slots: Sequence[int], ops: Backend, gaze: Gaze | None
-) -> tuple[Array, Int32, list[Array]]:
-    """Rows behind the last layer, packed; their offsets; of each layer that attends where those asked for looked."""
+    w: Decoder, parts: Sequence[Array], streams: Streams, slots: Sequence[int], wanted: Sequence[Sequence[int]],
+    ops: Backend, gaze: Gaze | None,
+) -> tuple[list[list[Array]], list[Array]]:  # fmt: skip
+    """Each part's wanted rows behind the last layer; of each layer that attends, where those asked for looked.
+
+    What follows the last mixer is computed of those rows alone: states are complete before.
+    """
     assert gaze is None or len(parts) == 1, "one sequence is watched at a time"
     lengths = [len(part) for part in parts]
     places = replace(streams.places(slots, lengths), gaze=gaze)
     x, seen = ops.concatenate(parts), []
-    convolution = 0
+    convolution, last = 0, len(w.layers) - 1
     for index, (layer, state) in enumerate(zip(w.layers, streams.layers, strict=True)):
-        x, beside = decoder_layer(w, layer, x, state, places, ops, f"lfm.layers.{index}")
+        x, beside = mixed(w, layer, x, state, places, ops, f"lfm.layers.{index}")
         if isinstance(state, ConvState):
             streams.note_gated(slots, places.offsets, convolution, beside)
             convolution += 1
         elif beside is not None:
             seen.append(beside)
+        if index < last:
+            x = fed(w, layer, x, ops, f"lfm.layers.{index}")
     streams.advance(slots, lengths)
-    return x, places.offsets, seen
+    rows = [part.start + row for part, mine in zip(spans(places.offsets), wanted, strict=True) for row in mine]
+    if not rows:
+        return [[] for _ in parts], seen
+    x = fed(w, w.layers[last], ops.concatenate([x[row : row + 1] for row in rows]), ops, f"lfm.layers.{last}")
+    ends = accumulate(map(len, wanted), initial=0)
+    return [[x[row : row + 1] for row in range(*span)] for span in pairwise(ends)], seen
 
 
 def logits(w: Decoder, x: Array, ops: Backend) -> Array:
@@ -145,22 +157,33 @@ class Step:
 def decoder_layer(
     w: Decoder, layer: DecoderLayer, x: Array, state: KVCache | ConvState, places: Places, ops: Backend, name: str
 ) -> tuple[Array, Array | None]:
-    """A mixer and a feed-forward, each on the normed rows and added.
+    """A mixer and a feed-forward, each on the normed rows and added; and what `mixed` gives beside."""
+    x, beside = mixed(w, layer, x, state, places, ops, name)
+    return fed(w, layer, x, ops, name), beside
+
+
+def mixed(
+    w: Decoder, layer: DecoderLayer, x: Array, state: KVCache | ConvState, places: Places, ops: Backend, name: str
+) -> tuple[Array, Array | None]:
+    """Rows with what their mixer adds.
 
     Gives, beside the rows, a convolution's gated inputs, or where the rows looked that places.gaze asks for.
     """
     normed = ops.rms_norm(x, layer.norm_mixer, w.shape.epsilon)
     if isinstance(layer.mixer, Attention) and isinstance(state, KVCache):
-        mixed, beside = attention(w, layer.mixer, normed, state, places, ops)
-        tap(f"{name}.self_attn", mixed)
+        added, beside = attention(w, layer.mixer, normed, state, places, ops)
+        tap(f"{name}.self_attn", added)
     else:
         assert isinstance(layer.mixer, ShortConv)
         assert isinstance(state, ConvState)
-        mixed, beside = short_conv(layer.mixer, normed, state, places, ops)
-        tap(f"{name}.conv", mixed)
-    x = ops.add(x, mixed)
-    x = ops.add(x, feed_forward(layer.ffn, ops.rms_norm(x, layer.norm_ffn, w.shape.epsilon), ops))
-    return tap(name, x), beside
+        added, beside = short_conv(layer.mixer, normed, state, places, ops)
+        tap(f"{name}.conv", added)
+    return ops.add(x, added), beside
+
+
+def fed(w: Decoder, layer: DecoderLayer, x: Array, ops: Backend, name: str) -> Array:
+    """Rows with what their feed-forward adds."""
+    return tap(name, ops.add(x, feed_forward(layer.ffn, ops.rms_norm(x, layer.norm_ffn, w.shape.epsilon), ops)))
 
 
 def attention(

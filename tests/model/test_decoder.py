@@ -246,7 +246,8 @@ def test_taps_name_every_layer_by_the_training_frameworks_names(model: Model) ->
         logits = prefilled(model, streams, streams.join(), SHORT)
     assert [name for name in seen if name.count(".") == 2] == [f"lfm.layers.{i}" for i in range(4)]
     assert {"lfm.layers.0.conv", "lfm.layers.1.self_attn", "lfm.embedding_norm", "logits"} <= set(seen)
-    assert seen["lfm.layers.3"].shape == (len(SHORT), 128)
+    assert seen["lfm.layers.2"].shape == (len(SHORT), 128)
+    assert seen["lfm.layers.3"].shape == (1, 128)  # behind the last mixer only what is wanted
     assert np.array_equal(seen["logits"], logits)
     seen.clear()
     prefilled(model, streams, streams.join(), SHORT)
