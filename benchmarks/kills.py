@@ -76,7 +76,8 @@ def run(folder: Path, out: Path, lives: float | None) -> tuple[set[str], int | N
                 code = None
         log.seek(0)
         lines = [line for line in log.read().splitlines() if line.startswith("{") and line.endswith("}")]
-    return {json.loads(line)["source"] for line in lines}, code
+    told = map(json.loads, lines)  # what a process found done it tells, too
+    return {line["source"] for line in told if line["event"] == "progress"}, code
 
 
 if __name__ == "__main__":
