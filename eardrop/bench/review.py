@@ -43,8 +43,9 @@ _PEAK = """
 import sys
 from eardrop.bench.machine import peak_memory
 from eardrop.loading import load
-model, projector, audio, tokens, threads, backend, precision = sys.argv[1:]
-with load(model, projector=projector or None, backend=backend, threads=int(threads), precision=precision) as asr:
+model, projector, audio, tokens, threads, backend, precision, gpu_memory = sys.argv[1:]
+how = {"threads": int(threads), "precision": precision, "gpu_memory": int(gpu_memory) if gpu_memory else None}
+with load(model, projector=projector or None, backend=backend, **how) as asr:
     asr.transcribe(audio, max_tokens=int(tokens))
 print(peak_memory() or "")
 """
@@ -63,6 +64,7 @@ class Question:
     threads: int | None = None
     backend: str = "auto"
     precision: str = "float32"
+    gpu_memory: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("tokens", "runs"):
@@ -157,7 +159,8 @@ def start_seconds() -> float:
 def peak_memory(question: Question) -> int | None:
     """The most bytes of memory that a process holds which loads the model and transcribes once."""
     words = [question.model, question.projector or "", question.audio, question.tokens, question.computing]
-    command = [sys.executable, "-c", _PEAK, *map(str, words), question.backend, question.precision]
+    memory = "" if question.gpu_memory is None else str(question.gpu_memory)
+    command = [sys.executable, "-c", _PEAK, *map(str, words), question.backend, question.precision, memory]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return int(done.stdout) if done.stdout.strip() else None
 
@@ -173,6 +176,7 @@ def _loaded(question: Question) -> tuple[Recognizer, list[float]]:
             backend=question.backend,
             threads=question.threads,
             precision=question.precision,
+            gpu_memory=question.gpu_memory,
         )
         seconds.append(time.perf_counter() - started)
         if len(seconds) > question.runs or (len(seconds) > 1 and sum(seconds) > LOAD_SECONDS):
@@ -291,7 +295,9 @@ def _operations(question: Question) -> list[dict[str, Any]]:
     """Every operation below the stages, the longest first."""
     from eardrop.audio import read
 
-    backend = choose(question.backend, threads=question.threads, precision=question.precision)
+    backend = choose(
+        question.backend, threads=question.threads, precision=question.precision, gpu_memory=question.gpu_memory
+    )
     speeds = of_model(
         lambda timed: load_model(question.model, question.projector, timed),
         read(question.audio),

@@ -233,6 +233,8 @@ def _reviews(wishes: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]
     words += ["--tokens", str(question.tokens), "--threads", str(question.computing), "--backend", question.backend]
     if question.precision != PRECISIONS[0]:  # an older checkout may not know the flag
         words += ["--precision", question.precision]
+    if question.gpu_memory is not None:
+        words += ["--gpu-memory", str(question.gpu_memory)]
     return in_turns(a, b, words, runs=question.runs, told=Voice(NOTES).note)
 
 

@@ -43,11 +43,11 @@ class CudaBackend:
     name = "cuda"
     kv_types: tuple[str, ...] = ("float16", "float32")
 
-    def __init__(self, precision: str = "float32") -> None:
+    def __init__(self, precision: str = "float32", gpu_memory: int | None = None) -> None:
         self.device = device.chosen()
         self._in_bf16 = precision == "bf16"
         self._products = torch.bfloat16 if self._in_bf16 else torch.float32  # of many rows with each other
-        self._copies = Copies(_copies_budget(self.device))
+        self.copies = Copies(_copies_budget(self.device) if gpu_memory is None else gpu_memory)
         for name in self.lacking:
             setattr(self, name, self._falling_back(OPS[name]))
 
@@ -95,7 +95,7 @@ class CudaBackend:
     @heeding
     def linear(self, x: Tensor, w: Weight, bias: Tensor | None = None, activation: Activation | None = None) -> Tensor:
         """f(x · wᵀ + bias)."""
-        return linear.linear(x.contiguous(), w, bias, activation, self._copies)
+        return linear.linear(x.contiguous(), w, bias, activation, self.copies)
 
     @heeding
     def embed(self, ids: Tensor, w: Weight) -> Tensor:

@@ -83,6 +83,9 @@ class Copies:
         self._kept: dict[Weight, torch.Tensor] = {}
         self._lock = threading.Lock()  # engines share a backend
 
+    def __len__(self) -> int:
+        return len(self._kept)
+
     def of(self, w: Weight) -> torch.Tensor:
         """(M, K) of w.many; the weight itself where it lies so."""
         if w.data.dtype == w.many:
