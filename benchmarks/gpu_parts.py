@@ -151,15 +151,10 @@ def machine(c: Course) -> Iterator[Line]:
 
 def ceilings(c: Course) -> Iterator[Line]:
     """What the GPU can do at most: bytes copied, counting both ways, and products of halves on random data."""
-    import torch
+    from eardrop.backends.cuda import measure
 
-    place, n = c.backend.device, c.sizes.product
-    half = torch.float16 if place.type == "cuda" else torch.float32
-    source = torch.randn(c.sizes.copied // 4, device=place)
-    target = torch.empty_like(source)
-    c.ceilings["bytes"] = 2 * source.nbytes / c.seconds(lambda: target.copy_(source))
-    a, b = (torch.randn(n, n, device=place).to(half) for _ in range(2))
-    c.ceilings["flops"] = 2 * n**3 / c.seconds(lambda: a @ b)
+    c.ceilings["bytes"] = statistics.median(measure.bandwidth(c.backend.device, c.sizes.copied))
+    c.ceilings["flops"] = statistics.median(measure.product_peak(c.backend.device, c.sizes.product))
     yield Line("copy", c.ceilings["bytes"] / 1e9, "GB/s")
     yield Line("product of halves", c.ceilings["flops"] / 1e12, "TFLOP/s")
 
@@ -441,21 +436,10 @@ def growth(c: Course) -> Iterator[Line]:
 
 def launches(c: Course) -> Iterator[Line]:
     """Kernels that one step of one stream launches; replayed they are one graph."""
-    import torch
+    from eardrop.bench.gpu import launches
 
-    if not torch.cuda.is_available():
-        yield Line("kernels a token", note="not counted without a GPU")
-        return
-    from eardrop.bench.warm import Warm
-
-    warm = Warm(c.model("BF16"))
-    warm.decode(2)
-    counted = []
-    for tokens in (2, 6):
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-            warm.decode(tokens)
-        counted.append(sum(event.count for event in profile.key_averages() if "memcpy" not in event.key.lower()))
-    yield Line("kernels a token", (counted[1] - counted[0]) / 4, "")
+    counted = launches(c.model("BF16"))
+    yield Line("kernels a token", counted, note="" if counted is not None else "not counted without a GPU")
 
 
 PARTS: dict[str, Callable[[Course], Iterator[Line]]] = {
