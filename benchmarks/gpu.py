@@ -5,469 +5,98 @@
 
 Needs Python 3.11 or newer with numpy, tokenizers, torch and triton, and disk for 4 GB. FOLDER holds the recorded
 results of llama.cpp; without it that check is left out, and the report says so. The full-size models are made here,
-from random blocks: their texts mean nothing, their times do. What would not fit into the time is left out and named.
-The report is Markdown, with machine and date; a check that fails, or a limit that isn't met, makes the exit code 1.
+from random blocks: their texts mean nothing, their times do. The report is Markdown; a check that fails, or a limit
+that isn't met, makes the exit code 1.
+
+The parts (`gpu_parts.py`) run one after another in a child process, which keeps models between them. A part that fails,
+hangs or takes the process with it is a line that says so; those behind it run in another process, for what it left on
+the GPU can't be trusted. What would not fit into the time is left out and named.
 """
 
 import argparse
-import datetime
-import importlib.util
 import json
+import multiprocessing
 import os
-import platform
-import statistics
 import sys
 import tempfile
 import time
 import traceback
-import wave
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-import numpy as np
+from benchmarks.gpu_parts import FULL, PARTS, TINY, Course, Line, limited
 
-SAMPLE_RATE = 16000
+Parts: TypeAlias = Mapping[str, Callable[[Course], Iterator[Line]]]
 
-
-@dataclass(frozen=True)
-class Sizes:
-    """What is computed, at full size or so small that the interpreter gets through."""
-
-    pairs: dict[str, str]  # what a model is for: its pair
-    golden_pairs: int  # most of them
-    random_shapes: int  # of each operation
-    clip_seconds: float
-    clips: int  # together through the encoder
-    prompt: int
-    tokens: int  # of each stream
-    streams: tuple[int, ...]
-    rows: tuple[int, ...]  # lengths of sequences that are convolved
-    channels: int
-    recordings: int
-    recording_tokens: int
-    growth: int  # batches
-    copied: int  # bytes, for the memory's bandwidth
-    product: int  # rows and columns, for the peak of products
+FIRST = ("machine", "ceilings")  # the others need them to be told
 
 
-FULL = Sizes(
-    pairs={"BF16": "BF16", "Q4_0": "Q4_0"}, golden_pairs=99, random_shapes=40, clip_seconds=30, clips=64, prompt=512,
-    tokens=128, streams=(1, 8, 64, 256), rows=(375,) * 64, channels=512, recordings=256, recording_tokens=100,
-    growth=500, copied=4 << 30, product=8192,
-)  # fmt: skip
-TINY = Sizes(
-    pairs={"BF16": "micro", "Q4_0": "micro-q8_0"}, golden_pairs=1, random_shapes=1, clip_seconds=0.1, clips=2, prompt=5,
-    tokens=2, streams=(1, 2), rows=(5, 3), channels=64, recordings=2, recording_tokens=2,
-    growth=2, copied=1 << 20, product=64,
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Line:
-    """One result. A check has neither value nor limit, only whether it holds."""
-
-    name: str
-    value: float | None = None
-    unit: str = ""
-    share: float | None = None  # of the roofline that the part names
-    limit: float | None = None  # of the share where there is one, else of the value; at least, or for seconds at most
-    ok: bool = True
-    note: str = ""
-
-
-def limited(line: Line) -> Line:
-    """The line, held against its limit."""
-    found = line.value if line.share is None else line.share
-    if line.limit is None or found is None:
-        return line
-    return replace(line, ok=found <= line.limit if line.unit == "s" else found >= line.limit)
-
-
-@dataclass
-class Course:
-    """What the parts share: the GPU, the sizes, models made once, ceilings measured first."""
-
-    sizes: Sizes
-    golden: Path | None
-    folder: Path
-    ceilings: dict[str, float] = field(default_factory=dict)
-    models: dict[str, Any] = field(default_factory=dict)
-
-    @cached_property
-    def backend(self) -> Any:
-        """The one backend of all parts."""
-        from eardrop.backends import choose
-
-        return choose("cuda")
-
-    def model(self, kind: str) -> Any:
-        """The model of this weight type, made and loaded once."""
-        if kind not in self.models:
-            self.models[kind] = self._loaded(kind)
-        return self.models[kind]
-
-    def _loaded(self, kind: str) -> Any:
-        from eardrop.bench.pairs import PAIRS, full, write_pair
-        from eardrop.loading import load_model
-
-        name = self.sizes.pairs[kind]
-        text, projector = write_pair(name if name in PAIRS else full(name), self.folder)
-        return load_model(text, projector, self.backend)
-
-    def clip(self, seconds: float, seed: int = 0) -> np.ndarray:
-        """Noise in bursts, as speech is."""
-        rng, n = np.random.default_rng(seed), round(seconds * SAMPLE_RATE)
-        bursts = np.repeat(rng.uniform(0.02, 0.3, n // 1600 + 1), 1600)[:n]
-        return (rng.standard_normal(n) * bursts).astype(np.float32)
-
-    def seconds(self, call: Callable[[], Any], runs: int = 5) -> float:
-        """The median of some calls, behind one that isn't counted; the device is waited for."""
-        runs = runs if self.sizes is FULL else 1
-        return statistics.median([self._once(call) for _ in range(runs + 1)][1:])
-
-    def _once(self, call: Callable[[], Any]) -> float:
-        self.wait()
-        started = time.perf_counter()
-        call()
-        self.wait()
-        return time.perf_counter() - started
-
-    def wait(self) -> None:
-        """Until the device has done all."""
-        import torch
-
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-
-
-def ceilings(c: Course) -> Iterator[Line]:
-    """What the GPU can do at most: bytes copied, counting both ways, and products of halves on random data."""
-    import torch
-
-    place, n = c.backend.device, c.sizes.product
-    half = torch.float16 if place.type == "cuda" else torch.float32
-    source = torch.randn(c.sizes.copied // 4, device=place)
-    target = torch.empty_like(source)
-    c.ceilings["bytes"] = 2 * source.nbytes / c.seconds(lambda: target.copy_(source))
-    a, b = (torch.randn(n, n, device=place).to(half) for _ in range(2))
-    c.ceilings["flops"] = 2 * n**3 / c.seconds(lambda: a @ b)
-    yield Line("copy", c.ceilings["bytes"] / 1e9, "GB/s")
-    yield Line("product of halves", c.ceilings["flops"] / 1e12, "TFLOP/s")
-
-
-def checks(c: Course) -> Iterator[Line]:
-    """Every operation's own cases, then random shapes."""
-    from benchmarks.gpu_shapes import drawn, wrong
-    from eardrop.ops import OPS
-
-    for op in OPS.values():
-        own = list(op.cases(np.random.default_rng(1)))
-        small = [case for case in own if c.sizes is FULL or _values(case) < 3000]
-        cases = [*small, *(drawn(op, 1, number) for number in range(c.sizes.random_shapes))]
-        said = [f"{case.label}: {found}" for case in cases if (found := wrong(c.backend, op, case))]
-        note = "no kernel, the reference runs; " if op.name in c.backend.lacking else ""
-        yield Line(f"{op.name}, {len(cases)} cases", ok=not said, note=note + (said[0] if said else ""))
-
-
-def _values(case: Any) -> int:
-    return max((x.size for x in case.arguments.values() if isinstance(x, np.ndarray)), default=0)
-
-
-def goldens(c: Course) -> Iterator[Line]:
-    """llama.cpp's records: the recorded pairs, by the records' own check.py, in WAV."""
-    from eardrop.bench.pairs import PAIRS, write_pair
-    from eardrop.loading import load_model
-
-    if c.golden is None:
-        yield Line("recorded results", note="left out: no --golden FOLDER")
-        return
-    check = _imported(c.golden / "check.py")
-    for name in list(PAIRS)[: c.sizes.golden_pairs]:
-        model = load_model(*write_pair(name, c.folder), c.backend)
-        records = [p for p in sorted((c.golden / "expected" / name).glob("*.npz")) if _heard(c.golden, p.stem)]
-        records = records if c.sizes is FULL else [p for p in records if p.stem == "ms100"]
-        said = [f"{path.stem}: {report}" for path in records if not (report := _compared(c, check, model, path)).ok]
-        yield Line(f"{name}, {len(records)} clips", ok=not said, note=said[0].replace("\n", "; ") if said else "")
-
-
-def _imported(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("check", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["check"] = module  # its dataclass looks itself up
-    spec.loader.exec_module(module)
-    return module
-
-
-def _heard(golden: Path, clip: str) -> bool:
-    """Whether it is a WAV that needs no library: 16 kHz, 16 bits, one channel."""
-    path = golden / "clips" / f"{clip}.wav"
-    if not path.exists():
-        return False
+def work(parts: Parts, course: Course, told: Connection) -> None:
+    """In the child: tells the lines of each part, and behind them the ceilings known by then; or why it failed."""
     try:
-        with wave.open(str(path)) as file:
-            return (file.getframerate(), file.getsampwidth(), file.getnchannels()) == (SAMPLE_RATE, 2, 1)
-    except wave.Error:
-        return False
+        for part in parts.values():
+            for line in part(course):
+                told.send(limited(line))
+            told.send(course.ceilings)
+    except Exception as error:
+        traceback.print_exc()
+        told.send(f"{type(error).__name__}: {error}")
 
 
-def _compared(c: Course, check: Any, model: Any, path: Path) -> Any:
-    from eardrop.audio import log_mel, read
-    from eardrop.model.conformer import encode
-
-    gold = check.load(path.parent.name, path.stem, c.golden)
-    mel = log_mel(read(c.golden / "clips" / f"{path.stem}.wav"))  # type: ignore[operator]
-    rows, _ = encode(model.encoder, [mel], model.backend)
-    logits = _forced(model, rows, gold, len(gold["greedy"]))
-    return check.compare(gold, mel=mel.T, embd=model.backend.download(rows), logits=logits)
-
-
-def _forced(model: Any, rows: Any, gold: Any, steps: int) -> np.ndarray:
-    """Logits after the prompt and after each of the recorded tokens."""
-    from eardrop.model import decoder
-    from eardrop.model.state import Streams
-
-    ops, w = model.backend, model.decoder
-    streams = Streams(w.shape, ops, slots=1, rows=len(rows) + 64 + steps, kv="float32")
-    slot = streams.join()
-    inputs = decoder.embed(w, [gold["tokens_before"], rows, gold["tokens_after"]], ops)
-    found = [ops.download(decoder.prefill(w, [inputs], streams, [slot], ops))[0]]
-    step = decoder.Step(w, streams, 1, ops)
-    for token in gold["greedy"][: steps - 1]:
-        found.append(np.array(ops.download(step([int(token)], [slot])[0])[0]))
-    return np.array(found)
+@contextmanager
+def child(parts: Parts, course: Course) -> Iterator[Connection]:
+    """Where a process tells what it finds; it is gone behind the block, whatever it was at."""
+    aside = multiprocessing.get_context("spawn")  # CUDA doesn't bear a fork
+    heard, told = aside.Pipe(duplex=False)
+    process = aside.Process(target=work, args=(parts, course, told), daemon=True)
+    process.start()
+    told.close()
+    try:
+        yield heard
+    finally:
+        process.kill()
+        process.join()
 
 
-def alike(c: Course) -> Iterator[Line]:
-    """Clips encoded together are those encoded alone, streams decoded together too."""
-    from eardrop.audio import log_mel
-    from eardrop.model.conformer import encode
-    from eardrop.ops import spans
-
-    model = c.model("BF16")
-    mels = [log_mel(c.clip(seconds, seed)) for seed, seconds in enumerate((0.3, c.sizes.clip_seconds / 3, 0.1))]
-    together, offsets = encode(model.encoder, mels, model.backend)
-    for mel, rows in zip(mels, spans(offsets), strict=True):
-        alone = model.backend.download(encode(model.encoder, [mel], model.backend)[0])
-        apart = float(np.abs(alone - model.backend.download(together[rows])).max() / np.abs(alone).max())
-        yield Line(f"{len(mel)} frames among others", apart, "of the largest", ok=apart < 2**-6)
-    texts = [_said(model, c, seed) for seed in range(3)]
-    same = [a == b for a, b in zip(texts, _said_together(model, c, 3), strict=True)]
-    yield Line("three streams' tokens", ok=all(same), note="" if all(same) else "a tie may be rounded either way")
+def answer(heard: Connection, until: float) -> Any:
+    """The next that the child tells; or, as a text, why there is nothing."""
+    if not heard.poll(max(0.0, until - time.monotonic())):
+        return "it took too long, and was ended"
+    try:
+        return heard.recv()
+    except EOFError:
+        return "its process ended"
 
 
-def _said(model: Any, c: Course, seed: int) -> list[int]:
-    return _decoded(model, [_prompt(c, seed)], c.sizes.tokens)[0]
+def measured(
+    parts: Parts, make: Callable[[dict[str, float]], Course], *, until: float, patience: float
+) -> Iterator[tuple[str, Line]]:
+    """All lines, each with its part's name.
 
-
-def _said_together(model: Any, c: Course, count: int) -> list[list[int]]:
-    return _decoded(model, [_prompt(c, seed) for seed in range(count)], c.sizes.tokens)
-
-
-def _prompt(c: Course, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, c.sizes.prompt, np.int32)
-
-
-def _decoded(model: Any, prompts: Sequence[np.ndarray], tokens: int) -> list[list[int]]:
-    """The likeliest tokens behind each prompt, all streams in one step."""
-    from eardrop.model import decoder
-    from eardrop.model.state import Streams
-
-    ops, w = model.backend, model.decoder
-    streams = Streams(w.shape, ops, slots=len(prompts), rows=len(prompts[0]) + tokens)
-    slots = [streams.join() for _ in prompts]
-    inputs = [decoder.embed(w, [ids], ops) for ids in prompts]
-    ids = ops.download(ops.pick(decoder.prefill(w, inputs, streams, slots, ops))[0]).tolist()
-    step, said = decoder.Step(w, streams, len(prompts), ops), [ids]
-    for _ in range(tokens - 1):
-        said.append(ops.download(step(said[-1], slots)[1][0]).tolist())
-    return [list(text) for text in zip(*said, strict=True)]
-
-
-def short_conv(c: Course) -> Iterator[Line]:
-    """The short convolution at the encoder's and the decoder's shapes; share: of copying as many bytes."""
-    from eardrop.ops import ragged
-
-    offsets, b = ragged(*c.sizes.rows), c.backend
-    n, width, rng = int(offsets[-1]), c.sizes.channels, np.random.default_rng(1)
-    for taps, gates, causal in ((9, 1, False), (3, 1, False), (3, 3, True), (4, 1, True), (9, 1, True)):
-        given = {
-            "x": b.upload(rng.standard_normal((n, gates * width), dtype=np.float32)),
-            "taps": b.upload(rng.standard_normal((taps, width), dtype=np.float32)),
-            "offsets": offsets,
-            "activation": None if gates == 3 else "silu",
-        }
-        if causal:
-            given["state"] = b.zeros((len(c.sizes.rows), taps - 1, width), np.float32)
-            given["slots"] = b.upload(np.arange(len(c.sizes.rows), dtype=np.int32))
-        took = c.seconds(lambda given=given: b.short_conv(**given), runs=30)  # type: ignore[misc]
-        moved = 4.0 * n * width * (gates + 1 + (gates == 3))
-        what = f"{taps} taps, {'causal' if causal else 'centred'}{', gated' if gates == 3 else ''}, {n} × {width}"
-        yield Line(what, moved / took / 1e9, "GB/s", moved / took / c.ceilings["bytes"], 0.9)
-
-
-def decode(c: Course) -> Iterator[Line]:
-    """Steps of one stream and of many; share: of reading every weight once a step."""
-    from eardrop.bench.review import weight_bytes
-    from eardrop.bench.warm import Warm
-
-    for kind, least in (("BF16", 0.5), ("Q4_0", 0.35)):
-        model = c.model(kind)
-        floor = weight_bytes(model) / c.ceilings["bytes"]
-        for streams in c.sizes.streams:
-            warm = Warm(model)
-            warm.decode(2, streams=streams)
-            took = warm.decode(c.sizes.tokens, prompt=c.sizes.prompt, streams=streams) / c.sizes.tokens
-            rate = streams / took
-            limit = least if streams == 1 else None
-            yield Line(f"{kind}, {streams} streams", rate, "tokens/s", floor / took, limit)
-            if streams == 64:
-                yield Line(f"{kind}, 64 streams, wanted", rate, "tokens/s", limit=20_000)
-
-
-def many_rows(c: Course) -> Iterator[Line]:
-    """Prefill and encoder of many clips; share: of the measured peak of products, by the operations' own cost."""
-    from eardrop.audio import log_mel
-    from eardrop.model import decoder
-    from eardrop.model.conformer import encode
-    from eardrop.model.state import Streams
-
-    model, count = c.model("BF16"), c.sizes.clips
-    prompts = [_prompt(c, seed) for seed in range(count)]
-    streams = Streams(model.decoder.shape, model.backend, slots=count, rows=c.sizes.prompt + 1)
-    slots = [streams.join() for _ in prompts]
-
-    def absorb(ops: Any) -> None:
-        streams.position[:] = 0
-        decoder.prefill(model.decoder, [decoder.embed(model.decoder, [p], ops) for p in prompts], streams, slots, ops)
-
-    mels = [log_mel(c.clip(c.sizes.clip_seconds, seed)) for seed in range(count)]
-    parts: tuple[tuple[str, float, Callable[[Any], Any]], ...] = (
-        (f"prefill, {count} × {c.sizes.prompt} rows", 0.35, absorb),
-        (f"encoder, {count} × {c.sizes.clip_seconds:g} s", 0.2, lambda ops: encode(model.encoder, mels, ops)),
-    )
-    for name, least, call in parts:
-        flops = _flops(c, call)
-        took = c.seconds(lambda call=call: call(c.backend), runs=3)  # type: ignore[misc]
-        yield Line(name, flops / took / 1e12, "TFLOP/s", flops / took / c.ceilings["flops"], least)
-
-
-def _flops(c: Course, call: Callable[[Any], Any]) -> float:
-    """Of the products of one call."""
-    from eardrop.backends import observed
-
-    total = 0.0
-
-    def around(op: Any, compute: Callable[..., Any], given: dict[str, Any]) -> Any:
-        nonlocal total
-        if op.name == "linear":
-            total += 2.0 * len(given["x"]) * given["w"].shape[0] * given["w"].shape[1]
-        elif op.name in ("attention", "rel_attention"):
-            pairs = float(np.square(np.diff(given["offsets"]).astype(np.float64)).sum())
-            total += (6.0 if op.name == "rel_attention" else 2.0) * pairs * given["q"].shape[1] * given["q"].shape[2]
-        return compute(**given)
-
-    call(observed(c.backend, around))
-    return total
-
-
-def whole(c: Course) -> Iterator[Line]:
-    """From samples to text: a first token alone, then a folder of recordings, read while others are decoded."""
-    from eardrop.audio import read
-    from eardrop.bench.recordings import write_wav
-    from eardrop.dialect import REFERENCE
-    from eardrop.engine import Engine, Request
-    from eardrop.text import MEDIA, prompt
-
-    model, seconds = c.model("BF16"), c.sizes.clip_seconds
-    asked = prompt(model.tokenizer, system="Perform ASR.", user=[MEDIA], dialect=REFERENCE)
-    paths = [
-        write_wav(c.folder / f"clip-{i}.wav", (c.clip(seconds, i) * 32767).astype(np.int16))
-        for i in range(c.sizes.recordings)
-    ]
-    with Engine(model, streams=min(max(c.sizes.streams), len(paths))) as engine:
-
-        def answer(samples: np.ndarray, tokens: int) -> Any:
-            return engine.submit(Request(asked, audio=[samples], limit=tokens, stop=frozenset()))
-
-        clip = c.clip(min(4.9, seconds))
-        first = c.seconds(lambda: next(answer(clip, 1)), runs=9)
-        yield Line(f"first token of {min(4.9, seconds):g} s", first, "s", limit=0.06)
-        for _ in answer(clip, c.sizes.recording_tokens):
-            pass
-        started = time.perf_counter()
-        for handle in [answer(read(path), c.sizes.recording_tokens) for path in paths]:
-            for _ in handle:
-                pass
-        speed = seconds * len(paths) / (time.perf_counter() - started)
-    what = f"{len(paths)} recordings of {seconds:g} s, {c.sizes.recording_tokens} tokens each"
-    yield Line(what, speed, "× real time", limit=2000)
-
-
-def growth(c: Course) -> Iterator[Line]:
-    """Memory of the GPU after many batches, less what it was after a few: the small pair, from samples to tokens."""
-    import torch
-
-    from eardrop.bench.pairs import write_pair
-    from eardrop.dialect import REFERENCE
-    from eardrop.engine import Engine, Request
-    from eardrop.loading import load_model
-    from eardrop.text import MEDIA, prompt
-
-    model = load_model(*write_pair("micro", c.folder), c.backend)
-    asked = prompt(model.tokenizer, system="Perform ASR.", user=[MEDIA], dialect=REFERENCE)
-    held, cuda = [], torch.cuda.is_available()
-    with Engine(model, streams=4) as engine:
-        for batch in range(c.sizes.growth):
-            clips = [c.clip(0.1 + (batch + i) % 7 / 10, batch + i) for i in range(4)]
-            for handle in [engine.submit(Request(asked, audio=[clip], limit=3)) for clip in clips]:
-                for _ in handle:
-                    pass
-            held.append(torch.cuda.memory_reserved() if cuda else 0)
-    grown = held[-1] - held[len(held) // 5]
-    yield Line(f"{len(held)} batches, behind the first fifth", grown / 1e6, "MB", ok=grown <= 0)
-
-
-def launches(c: Course) -> Iterator[Line]:
-    """Kernels that one step of one stream launches; replayed they are one graph."""
-    import torch
-
-    if not torch.cuda.is_available():
-        yield Line("kernels a token", note="not counted without a GPU")
-        return
-    from eardrop.bench.warm import Warm
-
-    warm = Warm(c.model("BF16"))
-    warm.decode(2)
-    counted = []
-    for tokens in (2, 6):
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-            warm.decode(tokens)
-        counted.append(sum(event.count for event in profile.key_averages() if "memcpy" not in event.key.lower()))
-    yield Line("kernels a token", (counted[1] - counted[0]) / 4, "")
-
-
-PARTS: dict[str, Callable[[Course], Iterator[Line]]] = {
-    part.__name__: part
-    for part in (ceilings, short_conv, decode, many_rows, whole, launches, checks, alike, goldens, growth)
-}
-
-
-def machine() -> str:
-    """What was measured on, and when."""
-    import torch
-    import triton
-
-    gpu = "no GPU: Triton's interpreter"
-    if torch.cuda.is_available():
-        facts = torch.cuda.get_device_properties(0)
-        gpu = f"{facts.name}, {facts.total_memory >> 30} GiB, {facts.multi_processor_count} multiprocessors"
-    versions = f"torch {torch.__version__}, Triton {triton.__version__}, Python {platform.python_version()}"
-    return f"{gpu}; {versions}; {datetime.date.today()}"
+    make      the course, given the ceilings that are known
+    until     the clock's time at which what is under way is ended, and the rest left out
+    patience  seconds for one part
+    """
+    left, ceilings = dict(parts), dict[str, float]()
+    while left and time.monotonic() < until:
+        with child(left, make(ceilings)) as heard:
+            for name in tuple(left):
+                del left[name]
+                started = time.monotonic()
+                while isinstance(found := answer(heard, min(until, started + patience)), Line):
+                    yield name, found
+                print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+                if isinstance(found, str):
+                    yield name, Line("failed", ok=False, note=" ".join(found.split())[:300])
+                    break
+                ceilings = found
+    for name in left:
+        yield name, Line("left out", note="the time was up")
 
 
 def shown(part: str, line: Line) -> str:
@@ -475,51 +104,47 @@ def shown(part: str, line: Line) -> str:
     value = "" if line.value is None else f"{line.value:,.4g} {line.unit}".strip()
     share = "" if line.share is None else f"{line.share:.0%}"
     least = "" if line.limit is None else f"{line.limit:.0%}" if line.share is not None else f"{line.limit:,g}"
-    return f"| {part} | {line.name} | {value} | {share} | {least} | {'yes' if line.ok else '**no**'} | {line.note} |"
+    cells = (part, line.name, value, share, least, "yes" if line.ok else "**no**", line.note)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def measured(c: Course, names: Sequence[str], until: float) -> Iterator[tuple[str, Line]]:
-    """All lines; a part that fails is a line that says so, one that comes too late is left out."""
-    for name in names:
-        if time.monotonic() > until:
-            yield name, Line("left out", note="the time was up")
-            continue
-        started = time.monotonic()
-        try:
-            for line in PARTS[name](c):
-                yield name, limited(line)
-        except Exception as error:  # the other parts are worth their minutes
-            traceback.print_exc()
-            said = " ".join(str(error).split()).replace("|", "\\|")[:300]  # one cell of the table
-            yield name, Line("failed", ok=False, note=f"{type(error).__name__}: {said}")
-        print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+def chosen(only: str) -> Parts:
+    """The parts of these names, between commas; first those that every report needs."""
+    names = dict.fromkeys((*FIRST, *only.split(",")))
+    unknown = [name for name in names if name not in PARTS]
+    if unknown:
+        raise SystemExit(f"no part is called {unknown[0]!r}: {', '.join(PARTS)}")
+    return {name: PARTS[name] for name in names}
+
+
+def arguments() -> argparse.Namespace:
+    """What was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--golden", type=Path, help="recorded results of llama.cpp")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
+    parser.add_argument("--minutes", type=float, default=9.5, help="what is under way then is ended")
+    parser.add_argument("--part-minutes", type=float, default=3, help="and a part that takes so long by itself")
+    parser.add_argument("--folder", type=Path, help="where models are made, and found again")
+    parser.add_argument("--json", type=Path, help="the lines as data")
+    parser.add_argument("--tiny", action="store_true", help="sizes for the interpreter")
+    return parser.parse_args()
 
 
 def main() -> int:
     """The report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--golden", type=Path, help="recorded results of llama.cpp")
-    parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
-    parser.add_argument("--minutes", type=float, default=9.5, help="no part begins later")
-    parser.add_argument("--folder", type=Path, help="where models are made, and found again")
-    parser.add_argument("--json", type=Path, help="the lines as data")
-    parser.add_argument("--tiny", action="store_true", help="sizes for the interpreter")
-    options = parser.parse_args()
-    until = time.monotonic() + 60 * options.minutes
+    options = arguments()
+    until, parts, lines = time.monotonic() + 60 * options.minutes, chosen(options.only), []
     if options.tiny:
-        os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported
-    names = ["ceilings", *(name for name in options.only.split(",") if name != "ceilings")]
+        os.environ.setdefault("TRITON_INTERPRET", "1")  # before a child imports Triton
+    print("| part | what | found | of roofline | wanted | holds | |\n|---|---|---:|---:|---:|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
-        course = Course(TINY if options.tiny else FULL, options.golden, options.folder or Path(scratch))
-        print(
-            f"{machine()}\n\n| part | what | found | of roofline | wanted | holds | |\n|---|---|---:|---:|---:|---|---|"
-        )
-        lines = []
-        for part, line in measured(course, names, until):
+        sizes, folder = TINY if options.tiny else FULL, options.folder or Path(scratch)
+        make = partial(Course, sizes, options.golden, folder)
+        for part, line in measured(parts, make, until=until, patience=60 * options.part_minutes):
             lines.append({"part": part, **asdict(line)})
             print(shown(part, line), flush=True)
-            if options.json:  # after each line: whoever ends this at ten minutes keeps what was found
-                options.json.write_text(json.dumps({"machine": machine(), "lines": lines}, indent=1) + "\n")
+            if options.json:  # after each line: whoever ends this early keeps what was found
+                options.json.write_text(json.dumps(lines, indent=1) + "\n")
     return int(not options.tiny and not all(line["ok"] for line in lines))
 
 

@@ -33,7 +33,6 @@ from eardrop.search import Batch, Choice, Finish, Greedy, Look, Mask, Search, St
 from eardrop.stages import stage
 from eardrop.text import Media, Part, Tokenizer
 
-TOGETHER_SECONDS = 60  # of clips that are encoded in one batch
 PATIENCE_SECONDS = 0.05  # with what can't be stopped, log-mel and compiling, when an engine is closed
 
 
@@ -287,7 +286,7 @@ def grouped(clips: Sequence[Float32], most: int) -> Iterator[list[Float32]]:
 
 @dataclass
 class _Listener:
-    """Clips become rows, some minutes of them at a time: all that is made on the way lies in memory together.
+    """Clips become rows, as many seconds of them at a time as the backend takes.
 
     After the first, the encoder's weights are given back: the decoder's are read only then, so a process that
     transcribes once never holds both. Later both are wanted again and again, and reading pages anew would cost time.
@@ -300,7 +299,7 @@ class _Listener:
         """The rows of each clip."""
         model, half = self.model, dialect.half_first_convolution
         found: list[Array] = []
-        for some in grouped(clips, most=TOGETHER_SECONDS * model.architecture.front_end.rate):
+        for some in grouped(clips, most=model.backend.together_seconds * model.architecture.front_end.rate):
             with stage("log-mel"):
                 mels = [log_mel(clip, model.front_end) for clip in some]
             with stage("encoder"):

@@ -27,6 +27,7 @@ def load(
     backend: str = "auto",
     threads: int | None = None,
     precision: str = "float32",
+    gpu_memory: int | None = None,
     kv: str | None = None,
     streams: int = 8,
     progress: Callable[[float], None] = lambda share: None,
@@ -42,6 +43,8 @@ def load(
     threads    that compute; None is one for each physical core this process may use
     precision  of products with weights that aren't quantised, where many rows are multiplied, and of the encoder's
                attention: "float32", or "bf16", faster and rounded to eight bits, where the backend has it
+    gpu_memory bytes of a GPU's for copies of weights in half precision, which products of many rows take; 0 for none;
+               None is a quarter of what is free
     kv         type of the cached keys and values; None is the backend's own
     streams    texts that are decoded at once
     progress   told the share of the tensors that are loaded, 0 to 1
@@ -50,7 +53,7 @@ def load(
     Raises ModelFileError for files that are missing, damaged, or not what they should be, FetchError for a name that
     can't be fetched.
     """
-    chosen = choose(backend, threads=threads, precision=precision)
+    chosen = choose(backend, threads=threads, precision=precision, gpu_memory=gpu_memory)
     return Recognizer(Engine(load_model(model, projector, chosen, progress, fetching), streams=streams, kv=kv))
 
 

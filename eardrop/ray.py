@@ -74,6 +74,7 @@ class Transcribe:
         backend: str = "auto",
         threads: int | None = None,
         precision: str = "float32",
+        gpu_memory: int | None = None,
         streams: int = 8,
         column: str = PATH,
         **options: Unpack[Wishes],
@@ -82,7 +83,7 @@ class Transcribe:
         self._options, self._column = options, column
         self._asr = load(
             model, projector=projector, backend=backend, threads=threads or _own_cores(), precision=precision,
-            streams=streams,
+            gpu_memory=gpu_memory, streams=streams,
         )  # fmt: skip
 
     def __call__(self, batch: "pa.Table | Mapping[str, Any]") -> "pa.Table":

@@ -12,10 +12,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from eardrop import engine as engine_module
 from eardrop.backends import BACKENDS, observed
 from eardrop.backends.numpy import NumpyBackend
 from eardrop.dialect import LLAMA_CPP, REFERENCE
-from eardrop.engine import Engine, Model, Request
+from eardrop.engine import Engine, Model, Request, _Listener
 from eardrop.errors import AudioError, AudioTooLong, ContextFull, EngineClosed, ModelFileError, OptionError
 from eardrop.gguf import GgufFile
 from eardrop.loading import load_model
@@ -200,6 +201,24 @@ def test_steps_are_captured_anew_where_caches_moved() -> None:
         assert model.backend.captured == 1
         ids(engine.submit(written("hello", limit=300)))  # beyond the rows that caches begin with
         assert model.backend.captured == 2
+
+
+def test_as_many_clips_are_encoded_together_as_the_backend_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+    plain = engine_module.encode
+
+    def counted(w, mels, ops, **options):
+        counts.append(len(mels))
+        return plain(w, mels, ops, **options)
+
+    monkeypatch.setattr(engine_module, "encode", counted)
+    clips = [np.zeros(4_000, np.float32) + n for n in range(5)]
+    for seconds, expected in ((60, [5]), (0.5, [2, 2, 1]), (0.1, [1] * 5)):
+        backend = NumpyBackend()
+        backend.together_seconds = seconds
+        counts.clear()
+        _Listener(load_model(*pair(), backend)).encoded(clips, REFERENCE)
+        assert counts == expected
 
 
 def test_no_more_captured_steps_are_kept_than_their_memory_allows() -> None:

@@ -21,6 +21,7 @@ class BackendChoice:
     make: Callable[..., Backend]  # given threads=N, None for the backend's own choice, and precision=NAME
     about: str
     missing: Callable[[], EardropError | None]  # why it can't run here, or None
+    on_gpu: bool = False  # then `make` is given gpu_memory=BYTES too, None for the backend's own choice
 
 
 def _numpy(threads: int | None = None, precision: str = "float32") -> Backend:
@@ -45,10 +46,10 @@ def _cpu_missing() -> EardropError | None:
     return None
 
 
-def _cuda(threads: int | None = None, precision: str = "float32") -> Backend:
+def _cuda(threads: int | None = None, precision: str = "float32", gpu_memory: int | None = None) -> Backend:
     from eardrop.backends.cuda.backend import CudaBackend  # imported when chosen: torch and Triton come with it
 
-    return CudaBackend(precision)  # threads are the processor's
+    return CudaBackend(precision, gpu_memory)  # threads are the processor's
 
 
 def _cuda_missing() -> EardropError | None:
@@ -60,7 +61,7 @@ def _cuda_missing() -> EardropError | None:
 BACKENDS: dict[str, BackendChoice] = {
     "cpu": BackendChoice(_cpu, "kernels compiled for this processor; weights stay in their file", _cpu_missing),
     # behind the processor's: what no GPU has run is for those who ask for it (docs/cuda.md)
-    "cuda": BackendChoice(_cuda, "Triton kernels and tensor cores of an NVIDIA GPU", _cuda_missing),
+    "cuda": BackendChoice(_cuda, "Triton kernels and tensor cores of an NVIDIA GPU", _cuda_missing, on_gpu=True),
     "numpy": BackendChoice(_numpy, "NumPy, one operation at a time: the reference", lambda: None),
 }
 
@@ -69,12 +70,15 @@ OPERATIONS = 2  # the level of EARDROP_DEBUG that times operations
 LEDGER = Ledger()  # where it is entered
 
 
-def choose(name: str = "auto", *, threads: int | None = None, precision: str = "float32") -> Backend:
+def choose(
+    name: str = "auto", *, threads: int | None = None, precision: str = "float32", gpu_memory: int | None = None
+) -> Backend:
     """The backend of this name, or for "auto" the fastest that runs here; checked, timed or tapped if a knob asks.
 
-    precision  one of PRECISIONS
+    precision   one of PRECISIONS
+    gpu_memory  bytes, for a backend on a GPU
 
-    Raises OptionError for a name that isn't in the table or can't run here, or a precision that it hasn't; MissingExtra
+    Raises OptionError for a name that isn't in the table or can't run here, or a wish that it can't meet; MissingExtra
     where what it needs isn't installed.
     """
     usable = [known for known, choice in BACKENDS.items() if choice.missing() is None]
@@ -88,7 +92,8 @@ def choose(name: str = "auto", *, threads: int | None = None, precision: str = "
         raise OptionError(f"threads is {threads}, expected at least 1")
     if precision not in PRECISIONS:
         raise OptionError(f"precision is {precision!r}: choose {' or '.join(PRECISIONS)}")
-    backend = BACKENDS[wanted].make(threads=threads, precision=precision)
+    memory = _of_gpu(wanted, gpu_memory)
+    backend = BACKENDS[wanted].make(threads=threads, precision=precision, **memory)
     if CHECK.level():
         backend = checked(backend)
     if DEBUG.level() >= OPERATIONS:
@@ -99,6 +104,15 @@ def choose(name: str = "auto", *, threads: int | None = None, precision: str = "
         except OSError as error:
             raise OptionError(f"{TAP.name}: expected a folder to write to: {error}; name another") from None
     return backend
+
+
+def _of_gpu(name: str, memory: int | None) -> dict[str, int | None]:
+    """What is said about a GPU's memory to a backend that has one."""
+    if memory is not None and not BACKENDS[name].on_gpu:
+        raise OptionError(f"gpu_memory is of a GPU, and backend {name!r} has none: choose cuda, or leave it out")
+    if memory is not None and memory < 0:
+        raise OptionError(f"gpu_memory is {memory}, expected a number of bytes, or 0 for none")
+    return {"gpu_memory": memory} if BACKENDS[name].on_gpu else {}
 
 
 __all__ = [

@@ -20,6 +20,7 @@ class NumpyBackend:
 
     name = "numpy"
     kv_types: tuple[str, ...] = ("float32", "float16")
+    together_seconds = 60  # all that is made of them on the way lies in memory together
 
     @property
     def lacking(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eardrop.bench.compare import understood
-from eardrop.bench.review import figure
+from eardrop.bench.noise import figure
 from eardrop.errors import EardropError, OptionError
 from eardrop.printable import printable
 

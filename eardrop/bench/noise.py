@@ -5,7 +5,8 @@ within. It says nothing of what was the same in all runs, as another program on 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,13 @@ def change(before: Sequence[float], after: Sequence[float]) -> Estimate:
 def paired(before: Sequence[float], after: Sequence[float]) -> Estimate:
     """after ÷ before, of runs that were measured in turns, A B A B …: the median of the pairs' ratios."""
     return estimate([b / a for a, b in zip(before, after, strict=True)])
+
+
+def figure(samples: Sequence[float] | None, unit: str, better: str) -> dict[str, Any] | None:
+    """A figure for the report: what was measured, and what it says; None where it was not measured."""
+    if not samples:
+        return None
+    return {"unit": unit, "better": better, **asdict(estimate(samples)), "samples": list(samples)}
 
 
 def _medians(samples: Sequence[float], rng: np.random.Generator) -> npt.NDArray[np.float64]:

@@ -26,10 +26,10 @@ def plot(report: dict[str, Any], path: Path) -> None:
     check(path)
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.8), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
-    _stages(left, report)
-    _roofline(right, report)
+    figure = Figure(figsize=(15 if "gpu" in report else 11, 4.8), layout="constrained")
+    parts = [_stages, _roofline, *([_streams] if "gpu" in report else [])]
+    for draw, axes in zip(parts, figure.subplots(1, len(parts), width_ratios=(1, 1.15, 1)[: len(parts)]), strict=True):
+        draw(axes, report)
     names = ", ".join(printable(file["name"]) for file in report["files"][:1])
     flags = report["flags"]
     figure.suptitle(
@@ -80,9 +80,23 @@ def _roofline(axes: Any, report: dict[str, Any]) -> None:
     bandwidth, peak = report["figures"]["read bandwidth"]["median"] / 1e9, report["product_peak"] / 1e9
     ridge, ends = peak / bandwidth, (min(x) / 2, max(*x, peak / bandwidth) * 4)
     axes.plot([ends[0], ridge, ends[1]], [ends[0] * bandwidth, peak, peak], color=_RED, lw=1.2)
+    here = "reads {:.0f} GB/s; NumPy's float32 product {:,.0f} GFLOP/s"
+    on_gpu = "the GPU copies {:.0f} GB/s; its product of halves {:,.0f} GFLOP/s"
     axes.annotate(
-        f"reads {bandwidth:.0f} GB/s; NumPy's float32 product {peak:,.0f} GFLOP/s",
+        (on_gpu if "gpu" in report else here).format(bandwidth, peak),
         (ends[1], peak), xytext=(0, 5), textcoords="offset points", ha="right", fontsize=8, color=_RED,
     )  # fmt: skip
+    axes.set(xscale="log", yscale="log")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _streams(axes: Any, report: dict[str, Any]) -> None:
+    """Tokens a second of so many streams together."""
+    lines = report["gpu"]["streams"]
+    axes.set(title="streams together", xlabel="streams", ylabel="tokens a second")
+    axes.plot([line["streams"] for line in lines], [line["rate"]["median"] for line in lines], "o-", color=_BLUE)
+    for line in lines:
+        place = (line["streams"], line["rate"]["median"])
+        axes.annotate(f"{line['rate']['median']:,.0f}", place, xytext=(5, -3), textcoords="offset points", fontsize=8)
     axes.set(xscale="log", yscale="log")
     axes.spines[["top", "right"]].set_visible(False)

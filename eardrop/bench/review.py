@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from eardrop.backends import choose
-from eardrop.bench import machine
-from eardrop.bench.noise import estimate
+from eardrop.audio import log_mel, read
+from eardrop.backends import BACKENDS, choose
+from eardrop.bench import gpu, machine
+from eardrop.bench.noise import figure
 from eardrop.bench.ops import of_model
 from eardrop.cores import usable_cores
 from eardrop.engine import Model
@@ -43,8 +44,9 @@ _PEAK = """
 import sys
 from eardrop.bench.machine import peak_memory
 from eardrop.loading import load
-model, projector, audio, tokens, threads, backend, precision = sys.argv[1:]
-with load(model, projector=projector or None, backend=backend, threads=int(threads), precision=precision) as asr:
+model, projector, audio, tokens, threads, backend, precision, gpu_memory = sys.argv[1:]
+how = {"threads": int(threads), "precision": precision, "gpu_memory": int(gpu_memory) if gpu_memory else None}
+with load(model, projector=projector or None, backend=backend, **how) as asr:
     asr.transcribe(audio, max_tokens=int(tokens))
 print(peak_memory() or "")
 """
@@ -63,6 +65,7 @@ class Question:
     threads: int | None = None
     backend: str = "auto"
     precision: str = "float32"
+    gpu_memory: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("tokens", "runs"):
@@ -136,14 +139,19 @@ def review(question: Question, *, told: Callable[[str], None] = lambda text: Non
         runs = [transcribed(asr, question) for _ in range(question.runs + 1)][1:]
         report = _described(question, asr.model, runs[0])
         report["stages"] = [_alone("start", starts), _alone("load", loads), *_stages(runs)]
-        step_bytes = weight_bytes(asr.model)
+        model = asr.model
     told("reading memory")
-    bandwidth = machine.read_bandwidth(question.computing)
-    report["figures"] = _figures(runs, peak_memory(question), step_bytes, bandwidth)
+    roof = gpu.roof(model) if BACKENDS[model.backend.name].on_gpu else None
+    bandwidth = machine.read_bandwidth(question.computing) if roof is None else list(roof.bandwidth)
+    report["figures"] = _figures(runs, peak_memory(question), weight_bytes(model), bandwidth)
+    if roof is not None:
+        told("measuring the GPU")
+        mel = log_mel(read(question.audio), model.front_end)
+        report["gpu"] = gpu.measured(model, mel, roof, tokens=question.tokens, runs=question.runs)
     if operations:
         told("timing operations")
         report["operations"] = _operations(question)
-        report["product_peak"] = machine.product_peak()
+        report["product_peak"] = machine.product_peak() if roof is None else max(roof.products)
     return report
 
 
@@ -157,7 +165,8 @@ def start_seconds() -> float:
 def peak_memory(question: Question) -> int | None:
     """The most bytes of memory that a process holds which loads the model and transcribes once."""
     words = [question.model, question.projector or "", question.audio, question.tokens, question.computing]
-    command = [sys.executable, "-c", _PEAK, *map(str, words), question.backend, question.precision]
+    memory = "" if question.gpu_memory is None else str(question.gpu_memory)
+    command = [sys.executable, "-c", _PEAK, *map(str, words), question.backend, question.precision, memory]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return int(done.stdout) if done.stdout.strip() else None
 
@@ -173,6 +182,7 @@ def _loaded(question: Question) -> tuple[Recognizer, list[float]]:
             backend=question.backend,
             threads=question.threads,
             precision=question.precision,
+            gpu_memory=question.gpu_memory,
         )
         seconds.append(time.perf_counter() - started)
         if len(seconds) > question.runs or (len(seconds) > 1 and sum(seconds) > LOAD_SECONDS):
@@ -237,13 +247,6 @@ def _described(question: Question, model: Model, run: Run) -> dict[str, Any]:
     }
 
 
-def figure(samples: Sequence[float] | None, unit: str, better: str) -> dict[str, Any] | None:
-    """A figure for the report: what was measured, and what it says; None where it was not measured."""
-    if not samples:
-        return None
-    return {"unit": unit, "better": better, **dataclasses.asdict(estimate(samples)), "samples": list(samples)}
-
-
 def _alone(name: str, seconds: list[float]) -> dict[str, Any]:
     """A stage that holds no other and happens once."""
     spent = figure(seconds, "s", "lower")
@@ -289,9 +292,9 @@ def _figures(runs: Sequence[Run], peak: int | None, step_bytes: int, bandwidth: 
 
 def _operations(question: Question) -> list[dict[str, Any]]:
     """Every operation below the stages, the longest first."""
-    from eardrop.audio import read
-
-    backend = choose(question.backend, threads=question.threads, precision=question.precision)
+    backend = choose(
+        question.backend, threads=question.threads, precision=question.precision, gpu_memory=question.gpu_memory
+    )
     speeds = of_model(
         lambda timed: load_model(question.model, question.projector, timed),
         read(question.audio),

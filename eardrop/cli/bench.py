@@ -159,11 +159,37 @@ def _sheet(report: dict[str, Any]) -> dict[str, Section]:
             for name, f in report["figures"].items()
         ],
     }
+    if "gpu" in report:
+        sections |= _on_gpu(report["gpu"])
     if report["against"]:
         sections |= _beside(report["against"])
     if "operations" in report:
         sections["operations"] = [_line(Speed(what="the whole model", **line)) for line in report["operations"]]
     return sections
+
+
+def _on_gpu(gpu: dict[str, Any]) -> dict[str, Section]:
+    """Parts of the model under the GPU's two roofs."""
+
+    def shares(line: dict[str, Any]) -> dict[str, str]:
+        return {name: shown(line[name]["median"], "share") for name in ("of memory", "of products")}
+
+    return {
+        "gpu": {
+            "name": gpu["name"],
+            "copies": shown(gpu["copies"]["median"], "bytes/s"),
+            "products of halves": f"{gpu['products']['median'] / 1e12:,.1f} TFLOP/s",
+            "launches of a token": gpu["launches of a token"],
+        },
+        "on the gpu, waited for": [
+            {"stage": line["stage"], "median": shown(line["seconds"]["median"], "s"), **shares(line)}
+            for line in gpu["stages"]
+        ],
+        "streams together": [
+            {"streams": line["streams"], "tokens/s": f"{line['rate']['median']:,.0f}", **shares(line)}
+            for line in gpu["streams"]
+        ],
+    }
 
 
 def _beside(beside: dict[str, Any]) -> dict[str, Section]:
@@ -233,6 +259,8 @@ def _reviews(wishes: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]
     words += ["--tokens", str(question.tokens), "--threads", str(question.computing), "--backend", question.backend]
     if question.precision != PRECISIONS[0]:  # an older checkout may not know the flag
         words += ["--precision", question.precision]
+    if question.gpu_memory is not None:
+        words += ["--gpu-memory", str(question.gpu_memory)]
     return in_turns(a, b, words, runs=question.runs, told=Voice(NOTES).note)
 
 

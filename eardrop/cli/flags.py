@@ -24,6 +24,9 @@ Group: TypeAlias = "argparse.ArgumentParser | argparse._ArgumentGroup"
 MODEL_HELP = "text model (GGUF), a folder with the pair, or USER/REPO[:TYPE] (default: see eardrop models --help)"
 HUB_HELP = "a model on the hub and its weight type, as Q4_0; fetched unless it is in the cache"
 OFFLINE_HELP = "take what is in the cache, and fetch nothing"
+GPU_MEMORY_HELP = (
+    "of the GPU's, for weights in half precision beside their blocks: as 2G, or 0 (default: 1/4 of the free)"
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -121,6 +124,17 @@ def clock(text: str) -> float:
     return seconds
 
 
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def memory(text: str) -> int:
+    """Bytes: 0, 1073741824, 512M, 1.5G; the letters are powers of 1024."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg]?)(?:i?b)?", text.strip().lower())
+    if not found:
+        raise argparse.ArgumentTypeError(f"expected a size as 512M or 1.5G, found {text!r}")
+    return round(float(found[1]) * _UNITS[found[2]])
+
+
 _READERS: dict[type, Callable[[str], Any]] = {int: int, float: float, str: str}
 
 
@@ -169,6 +183,7 @@ def add_model(parser: Group) -> None:
         "--backend", default="auto", metavar="NAME", help=f"auto, {', '.join(BACKENDS)} (default: the fastest here)"
     )
     parser.add_argument("--precision", default=PRECISIONS[0], metavar="NAME", help=precision_help())
+    parser.add_argument("--gpu-memory", type=memory, metavar="SIZE", help=GPU_MEMORY_HELP)
 
 
 def precision_help() -> str:
@@ -180,14 +195,20 @@ def precision_help() -> str:
 
 def computed(wishes: argparse.Namespace) -> dict[str, Any]:
     """How it is computed, as `load` takes it."""
-    return {"backend": wishes.backend, "threads": wishes.threads, "precision": wishes.precision}
+    return {
+        "backend": wishes.backend,
+        "threads": wishes.threads,
+        "precision": wishes.precision,
+        "gpu_memory": wishes.gpu_memory,
+    }
 
 
 def chosen_backend(wishes: argparse.Namespace) -> "Backend":
     """The backend as the flags have it."""
     from eardrop.backends import choose
 
-    return choose(wishes.backend, threads=wishes.threads, precision=wishes.precision)
+    wanted = computed(wishes)
+    return choose(wanted.pop("backend"), **wanted)
 
 
 def named_model(wishes: argparse.Namespace) -> HubName | str | None:

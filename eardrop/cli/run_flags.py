@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from eardrop.audio import DAY
 from eardrop.backends import BACKENDS, PRECISIONS
-from eardrop.cli.flags import HUB_HELP, MODEL_HELP, OFFLINE_HELP, precision_help
+from eardrop.cli.flags import GPU_MEMORY_HELP, HUB_HELP, MODEL_HELP, OFFLINE_HELP, memory, precision_help
 from eardrop.cli.terminal import ERRORS, EVERYTHING, NOTES
 from eardrop.errors import OptionError
 
@@ -313,6 +313,7 @@ OWN_FLAGS: tuple[Honoured, ...] = (
         ("--backend",), f"auto, {', '.join(BACKENDS)} (default: the fastest here)", "backend", "NAME", default="auto"
     ),
     Honoured(("--precision",), precision_help(), "precision", "NAME", default=PRECISIONS[0]),
+    Honoured(("--gpu-memory",), GPU_MEMORY_HELP, "gpu_memory", "SIZE", memory),
     Honoured(
         ("--max-seconds",), "refuse longer recordings, counted while decoding", "max_seconds", "X", float,
         default=DAY,

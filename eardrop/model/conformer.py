@@ -59,7 +59,7 @@ def subsample(w: Subsampler, mel: Float32, offsets: Int32, ops: Backend, half_in
             _subsample(w, ops.upload(mel[start:end]), ragged(end - start), ops, half_input)[early:]
             for start, end, early in pieces
         ]
-        x = ops.upload(np.concatenate([ops.download(part) for part in rows]))
+        x = ops.concatenate(rows)
     return tap("conformer.pre_encode", x), halved(halved(halved(offsets)))
 
 

@@ -148,7 +148,7 @@ class Streams:
                 longer = self._layer(mixer, rows)
                 assert isinstance(longer, KVCache)
                 for old, new in ((layer.keys, longer.keys), (layer.values, longer.values)):
-                    self._ops.write(new[:, :before], self._ops.download(old))
+                    self._ops.write(new[:, :before], old)
                 layer.keys, layer.values = longer.keys, longer.values
         self.rows = rows  # last: where memory ends on the way, some caches are longer than they need be
 

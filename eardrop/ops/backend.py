@@ -18,6 +18,7 @@ class Backend(Protocol):
 
     name: str
     kv_types: tuple[str, ...]  # what keys and values may be kept in, the default first
+    together_seconds: int  # of clips that are encoded in one batch
 
     @property
     def lacking(self) -> tuple[str, ...]:
@@ -38,8 +39,8 @@ class Backend(Protocol):
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
         """Zeros where this backend computes."""
 
-    def write(self, x: Array, values: npt.ArrayLike) -> None:
-        """Overwrite x in place: how a captured step is given its next tokens and positions."""
+    def write(self, x: Array, values: Array | npt.ArrayLike) -> None:
+        """Overwrite x in place, from here or from the host: how a captured step is given its next tokens."""
 
     def concatenate(self, arrays: Sequence[Array]) -> Array:
         """The rows of all, in order."""

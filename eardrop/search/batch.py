@@ -3,6 +3,7 @@
     submit ─→ waiting ─→ prepared and prefilled ─→ going: one token each per step ─→ ended, slot free
                             └─→ a draft of the text verified, many tokens at once
 
+Where memory ends, half as many go on together: all of them join anew, absorb what they had said, and say what follows.
 There is no other loop: one stream is a batch of one. Everything here runs on the thread that calls `run`; `submit`,
 `call`, `cancel` and `close` may be called from any. What is computed is `Work` for some tasks: once all of them are
 cancelled it ends within a kernel; as long as one of them waits it goes on.
@@ -76,7 +77,7 @@ class _Going:
     """A task that has a slot, and what it said."""
 
     task: Task
-    slot: int
+    slot: int = field(init=False)
     chooser: Chooser = field(init=False)  # begun with the prefill: if that fails, this stream alone ends
     said: list[int] = field(default_factory=list)
     looks: Looks | None = None  # of the tokens said up to `moment`
@@ -120,6 +121,7 @@ class Batch:
     _inbox: "queue.SimpleQueue[Task | _Errand | None]" = field(default_factory=queue.SimpleQueue)
     _waiting: deque[Task] = field(default_factory=deque)
     _going: list[_Going] = field(default_factory=list)
+    _interrupted: dict[Task, _Going] = field(default_factory=dict)  # of those that wait: what they said before
     _steps: dict[tuple[int, bool], Step] = field(default_factory=dict)
     _masked: dict[tuple[int, bool], list[_Going]] = field(default_factory=dict)
     _work: Work | None = None  # what is computed now
@@ -127,7 +129,17 @@ class Batch:
     _ended: bool = False
 
     def __post_init__(self) -> None:
-        self.streams = Streams(self.w.shape, self.ops, slots=self.slots, rows=ROWS, kv=self.kv)
+        self.streams = self._made()
+
+    def _made(self) -> Streams:
+        """State for as many streams as there are slots, or half, or a quarter: as many as memory bears."""
+        while True:
+            try:
+                return Streams(self.w.shape, self.ops, slots=self.slots, rows=ROWS, kv=self.kv)
+            except MemoryError:
+                if self.slots == 1:
+                    raise
+            self.slots //= 2
 
     def submit(self, task: Task) -> None:
         """Let a task join at the next step."""
@@ -222,17 +234,25 @@ class Batch:
         for going in [going for going in self._going if going.task.cancelled]:
             self._leave(going, Finish.CANCELLED)
         for task in [task for task in self._waiting if task.cancelled]:
-            self._waiting.remove(task)
-            task.end(Finish.CANCELLED)
+            self._dismiss(task, Finish.CANCELLED)
+
+    def _dismiss(self, task: Task, how: Finish | BaseException) -> None:
+        """End a task that waits."""
+        self._waiting.remove(task)
+        self._interrupted.pop(task, None)
+        task.end(how)
 
     def _admit(self) -> None:
         """Give free slots to those who wait longest: encoded together, absorbed one after another."""
-        tasks = list(islice(self._waiting, self.slots - len(self._going)))
+        slots, tasks = self.slots, list(islice(self._waiting, self.slots - len(self._going)))
         for task, rows in self._prepared(tasks):
             if task.cancelled:  # meanwhile: it is dropped before the next step
                 continue
+            if self.slots != slots:  # memory ended: who was interrupted comes first
+                break
             self._waiting.remove(task)
-            going = _Going(task, self.streams.join())
+            going = self._interrupted.pop(task, None) or _Going(task)
+            going.slot = self.streams.join()
             self._going.append(going)
             self._guarded(partial(self._absorb, rows=rows), [going])
 
@@ -246,20 +266,22 @@ class Batch:
         except Exception as error:  # whatever it is, the loop goes on and the caller is told
             if len(tasks) > 1:
                 return [pair for task in tasks for pair in self._prepared([task])]
-            self._waiting.remove(tasks[0])
-            tasks[0].end(self._end_of(tasks[0], error))
+            self._dismiss(tasks[0], self._end_of(tasks[0], error))
             return []
 
     def _absorb(self, new: Sequence[_Going], rows: Array) -> None:
-        """Prefill one stream and say its first token, and those of its draft."""
+        """Prefill one stream and say its first token, and those of its draft; or absorb what it said before."""
         (going,) = new
-        look = going.task.look
-        going.chooser = going.task.search.begin()
+        look, going.moment = going.task.look, None
         going.looks = None if look is None else Looks((look.before, len(rows) - look.after))
         self._make_room(going.slot, len(rows))
         with stage("prefill"):
             logits = prefill(self.w, [rows], self.streams, [going.slot], self.ops, looks=going.looks)
-        self._say(new, logits, self._picked(logits, going.task.allowed))
+        if going.said:
+            self._follow(going, going.said[:-1])
+        else:
+            going.chooser = going.task.search.begin()
+            self._say(new, logits, self._picked(logits, going.task.allowed))
         self._verify(going)
         if going.looks is not None and going in self._going:
             going.moment = self.streams.save(going.slot)
@@ -393,9 +415,12 @@ class Batch:
         """Absorb once more, many at a time, the tokens that were said in steps: steps don't tell where they looked."""
         if stream.moment is not None:
             self.streams.restore(stream.moment)
-            missing = stream.said[sum(map(len, looks.seen)) - 1 : -1]
-            for at in range(0, len(missing), EXACT):
-                self._followed(stream, missing[at : at + EXACT], [0])
+            self._follow(stream, stream.said[sum(map(len, looks.seen)) - 1 : -1])
+
+    def _follow(self, stream: _Going, tokens: Sequence[int]) -> None:
+        """Absorb any number of tokens that are known."""
+        for at in range(0, len(tokens), EXACT):
+            self._followed(stream, tokens[at : at + EXACT], [0])
 
     def _leave(self, stream: _Going, how: Finish | BaseException) -> None:
         self._going.remove(stream)
@@ -403,15 +428,36 @@ class Batch:
         stream.task.end(how)
 
     def _guarded(self, work: Callable[[Sequence[_Going]], None], streams: Sequence[_Going]) -> None:
-        """Run; if it fails, its streams end with the error and the loop goes on."""
+        """Run; if it fails, its streams end with the error and the loop goes on. Where memory ends, fewer go on."""
+        within, shrink = self._work is not None, False
         try:
             with self._working([stream.task for stream in streams]):
                 work(list(streams))
         except Exception as error:
-            if not isinstance(error, Cancelled):
-                self._forget_steps()
-            for stream in [stream for stream in streams if stream in self._going]:
-                self._leave(stream, self._end_of(stream.task, error))
+            shrink = isinstance(error, MemoryError) and self.slots > 1
+            if shrink and within:
+                raise  # to where the step or the prompt began
+            if not shrink:
+                self._fail(streams, error)
+        if shrink:  # not before the error is gone: it holds all that its frames had made
+            self._shrink()
+
+    def _fail(self, streams: Sequence[_Going], error: Exception) -> None:
+        if not isinstance(error, Cancelled):
+            self._forget_steps()
+        for stream in [stream for stream in streams if stream in self._going]:
+            self._leave(stream, self._end_of(stream.task, error))
+
+    def _shrink(self) -> None:
+        """Half the slots from here on; who was going waits before the others, to go on from what it said."""
+        self._forget_steps()
+        tasks = [going.task for going in self._going]
+        self._interrupted.update(zip(tasks, self._going, strict=True))
+        self._waiting.extendleft(reversed(tasks))
+        self._going.clear()
+        self.slots //= 2
+        del self.streams  # its memory first
+        self.streams = self._made()
 
     def _end_of(self, task: Task, error: Exception) -> Finish | BaseException:
         """What a task is told whose work failed, or was stopped."""

@@ -120,6 +120,16 @@ def test_the_reference_computes_in_float32_alone() -> None:
         choose("numpy", precision="bf16")
 
 
+def test_memory_of_a_gpu_is_a_wish_to_those_who_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OptionError, match="gpu_memory is of a GPU, and backend 'numpy' has none: choose cuda"):
+        choose("numpy", gpu_memory=0)
+    on_gpu = replace(BACKENDS["numpy"], make=lambda **wishes: SimpleNamespace(**wishes), on_gpu=True)
+    monkeypatch.setitem(BACKENDS, "other", on_gpu)
+    assert [choose("other", gpu_memory=bytes_).gpu_memory for bytes_ in (None, 0, 5)] == [None, 0, 5]
+    with pytest.raises(OptionError, match="gpu_memory is -1, expected a number of bytes"):
+        choose("other", gpu_memory=-1)
+
+
 def test_the_check_is_switched_on_by_its_knob(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(choose("numpy"), NumpyBackend)
     monkeypatch.setenv("EARDROP_CHECK", "1")

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from eardrop.bench.checkouts import in_turns, joined
-from eardrop.bench.review import SCHEMA, figure
+from eardrop.bench.noise import figure
+from eardrop.bench.review import SCHEMA
 from eardrop.errors import EardropError, OptionError
 
 STAND_IN = """\

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from eardrop.bench.compare import Limit, compare, markdown, read_review, shown
-from eardrop.bench.review import figure
+from eardrop.bench.noise import figure
 from eardrop.cli.main import main
 from eardrop.errors import OptionError
 

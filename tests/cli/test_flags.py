@@ -2,10 +2,12 @@ import dataclasses
 
 import pytest
 
-from eardrop.cli.flags import Parser, add_options, given
+from eardrop.cli.flags import Parser, add_model, add_options, given
+from eardrop.cli.main import main
 from eardrop.cli.transcribe import _parser
 from eardrop.errors import OptionError
 from eardrop.transcribe import Options
+from tests.pairs import pair
 
 
 def parser():
@@ -45,6 +47,31 @@ def test_behind_two_hyphens_are_names():
 def test_an_unknown_flag_is_told_with_the_nearest():
     with pytest.raises(OptionError, match=r"no option is called '--no-warm-up', did you mean --no-warmup\?.*do --help"):
         parser().parse(["--no-warm-up"])
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_"),
+    [("0", 0), ("1500", 1500), ("512M", 512 << 20), ("1.5G", 3 << 29), ("2GiB", 2 << 30), ("4kb", 4096)],
+)
+def test_sizes_of_memory_have_units(text, bytes_):
+    made = parser()
+    add_model(made)
+    assert made.parse(["--gpu-memory", text]).gpu_memory == bytes_
+
+
+@pytest.mark.parametrize("text", ["", "G", "-1", "2T", "half", "1e9"])
+def test_what_is_no_size_is_told(text):
+    made = parser()
+    add_model(made)
+    with pytest.raises(OptionError, match=r"--gpu-memory: expected a size as 512M or 1\.5G, found"):
+        made.parse(["--gpu-memory", text])
+
+
+def test_memory_of_a_gpu_is_refused_where_there_is_none(capsys):
+    model, projector = map(str, pair())
+    wishes = ["-m", model, "--mmproj", projector, "--backend", "cpu", "--gpu-memory", "2G"]
+    assert main(["transcribe", *wishes, "examples/command.flac"]) == 2
+    assert "--gpu-memory is of a GPU, and backend 'cpu' has none" in capsys.readouterr().err
 
 
 def test_abbreviations_are_not_taken():

@@ -6,7 +6,7 @@ reference on the host (`lacking`): its arguments are downloaded, what it gives o
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any, TypeAlias
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +33,35 @@ from eardrop.ops import OPS, Activation, Arithmetic, Int32, Op, heard
 from eardrop.ops.work import heed, heeding
 
 Tensor: TypeAlias = torch.Tensor
+P = ParamSpec("P")
+T = TypeVar("T")
 
 COPIES_SHARE = 0.25  # of the memory that is free, for weights in half precision beside their blocks
+
+
+def sparing(method: Callable[P, T]) -> Callable[P, T]:
+    """The method; where the GPU's memory ends, once more without the copies of weights, and then MemoryError.
+
+    It may be called twice: whatever changes what it is given has allocated all it needs before.
+    """
+
+    @wraps(method)
+    def spared(*args: P.args, **kwargs: P.kwargs) -> T:
+        backend: Any = args[0]
+        try:
+            return method(*args, **kwargs)
+        except torch.OutOfMemoryError as error:
+            full = MemoryError(str(error).partition(" If reserved")[0])  # without advice about torch's variables
+        if _recording(backend.device) or not backend.copies.give_up():
+            raise full
+        return spared(*args, **kwargs)
+
+    return spared
+
+
+def operation(method: Callable[P, T]) -> Callable[P, T]:
+    """An operation: it heeds first, and spares memory."""
+    return heeding(sparing(method))
 
 
 class CudaBackend:
@@ -42,12 +69,13 @@ class CudaBackend:
 
     name = "cuda"
     kv_types: tuple[str, ...] = ("float16", "float32")
+    together_seconds = 64 * 30  # fewer leave the tensor cores idle
 
-    def __init__(self, precision: str = "float32") -> None:
+    def __init__(self, precision: str = "float32", gpu_memory: int | None = None) -> None:
         self.device = device.chosen()
         self._in_bf16 = precision == "bf16"
         self._products = torch.bfloat16 if self._in_bf16 else torch.float32  # of many rows with each other
-        self._copies = Copies(_copies_budget(self.device))
+        self.copies = Copies(_copies_budget(self.device) if gpu_memory is None else gpu_memory)
         for name in self.lacking:
             setattr(self, name, self._falling_back(OPS[name]))
 
@@ -62,91 +90,100 @@ class CudaBackend:
             return Arithmetic.BFLOAT16
         return Arithmetic.FLOAT16 if in_halves(format_) else Arithmetic.FLOAT32
 
+    @sparing
     def weight(self, tensor: GgufTensor) -> Weight:
         """The blocks, field by field, on the device."""
         return uploaded(tensor, self.device, in_bf16=self._in_bf16)
 
+    @sparing
     def upload(self, x: npt.ArrayLike) -> Tensor:
         """A copy on the device."""
         return torch.from_numpy(np.array(x)).to(self.device)
 
+    @sparing
     def download(self, x: Tensor | Weight) -> npt.NDArray[Any]:
         """An array, or a weight's values, on the host; waits for what computes it."""
         return np.asarray((x.rows() if isinstance(x, Weight) else x).cpu().numpy())
 
+    @sparing
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Tensor:
         """Zeros on the device."""
         return torch.zeros(shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype, device=self.device)
 
+    @sparing
     def write(self, x: Tensor, values: Tensor | npt.ArrayLike) -> None:
         """Overwrite in place."""
         x.copy_(values if isinstance(values, torch.Tensor) else torch.from_numpy(np.array(values)))
 
+    @sparing
     def concatenate(self, arrays: Sequence[Tensor]) -> Tensor:
         """One array of all rows."""
         return torch.cat(list(arrays))
 
+    @sparing
     def capture(self, step: Callable[..., Any], *slots: Tensor) -> Callable[[], Any]:
         """A CUDA graph; the function itself where the host takes part: a reference, or who listens to taps."""
         if self.lacking or heard():
             return lambda: step(*slots)
-        return captured(step, slots, self.device)
+        with self.copies.used() as used:
+            replay = captured(step, slots, self.device)
+        return lambda used=used: replay()  # type: ignore[misc]
 
-    @heeding
+    @operation
     def linear(self, x: Tensor, w: Weight, bias: Tensor | None = None, activation: Activation | None = None) -> Tensor:
         """f(x · wᵀ + bias)."""
-        return linear.linear(x.contiguous(), w, bias, activation, self._copies)
+        return linear.linear(x.contiguous(), w, bias, activation, self.copies)
 
-    @heeding
+    @operation
     def embed(self, ids: Tensor, w: Weight) -> Tensor:
         """Rows of the weight."""
         return embed.embed(ids.contiguous(), w)
 
-    @heeding
+    @operation
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
         """Each row by its mean and deviation."""
         return norms.layer_norm(x.contiguous(), weight, bias, epsilon)
 
-    @heeding
+    @operation
     def rms_norm(self, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         """Each row by its root mean square."""
         return norms.rms_norm(x.contiguous(), weight, epsilon)
 
-    @heeding
+    @operation
     def glu(self, x: Tensor) -> Tensor:
         """First half · σ(second half)."""
         return pointwise.glu(x.contiguous())
 
-    @heeding
+    @operation
     def swiglu(self, gate: Tensor, up: Tensor) -> Tensor:
         """silu(gate) · up."""
         return pointwise.swiglu(gate.contiguous(), up.contiguous())
 
-    @heeding
+    @operation
     def add(self, x: Tensor, y: Tensor, scale: float = 1.0) -> Tensor:
         """x + scale · y."""
         return pointwise.add(x, y, scale)
 
-    @heeding
+    @operation
     def conv2d(
         self, x: Tensor, offsets: Int32, weight: Tensor, bias: Tensor, activation: Activation | None = None
     ) -> Tensor:
         """Stride 2 in both directions, clip by clip."""
         return conv2d.conv2d(x, offsets, weight, bias, activation)
 
-    @heeding
+    @operation
     def flatten(self, x: Tensor) -> Tensor:
         """(N, F, C) → (N, C · F)."""
         return conv2d.flatten(x)
 
-    @heeding
+    @operation
     def rel_attention(
         self, q: Tensor, k: Tensor, v: Tensor, p: Tensor, bias_u: Tensor, bias_v: Tensor, offsets: Int32
     ) -> Tensor:
         """Every row over all rows of its clip, by content and by distance."""
         return rel_attention.rel_attention(q, k, v, p, bias_u, bias_v, offsets, products=self._products)
 
-    @heeding
+    @operation
     def short_conv(
         self,
         x: Tensor,
@@ -160,12 +197,12 @@ class CudaBackend:
         """Channel by channel, each sequence by itself."""
         return short_conv.short_conv(x, taps, offsets, bias, activation, state, slots)
 
-    @heeding
+    @operation
     def rope(self, x: Tensor, positions: Tensor, base: float) -> Tensor:
         """Heads turned by their positions."""
         return rope.rope(x.contiguous(), positions, base)
 
-    @heeding
+    @operation
     def attention(
         self,
         q: Tensor,
@@ -180,14 +217,14 @@ class CudaBackend:
         """Over the cache, after appending k and v."""
         return attention.attention(q, k, v, keys, values, offsets, slots, starts)
 
-    @heeding
+    @operation
     def attention_weights(
         self, q: Tensor, keys: Tensor, offsets: Int32, slots: Tensor, starts: Tensor, heads: Int32, rows: Int32
     ) -> Tensor:
         """What chosen heads looked at, on a range of rows."""
         return attention.attention_weights(q, keys, offsets, slots, starts, heads, rows)
 
-    @heeding
+    @operation
     def pick(self, logits: Tensor, allowed: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """The likeliest token of each row."""
         return pick.pick(logits.contiguous(), allowed)
@@ -196,7 +233,7 @@ class CudaBackend:
         """The reference as an operation of this backend, with its signature."""
 
         @wraps(op.reference)
-        def operation(*args: Any, **kwargs: Any) -> Any:
+        def referred(*args: Any, **kwargs: Any) -> Any:
             heed()
             given = op.arguments(*args, **kwargs)
             own = {name: np.array(self.download(x)) if isinstance(x, torch.Tensor) else x for name, x in given.items()}
@@ -206,12 +243,17 @@ class CudaBackend:
                     self.write(given[name], own[name])
             return tuple(map(self.upload, result)) if isinstance(result, tuple) else self.upload(result)
 
-        return operation
+        return referred
 
 
 def in_halves(format_: BlockFormat) -> bool:
     """Whether products of many rows round a weight of this format to float16."""
     return format_.name == "F16" or format_.name in ROWS
+
+
+def _recording(place: torch.device) -> bool:
+    """Whether a graph is being recorded on this thread's stream: no memory can be given back meanwhile."""
+    return bool(place.type == "cuda" and torch.cuda.is_current_stream_capturing())
 
 
 def _copies_budget(place: torch.device) -> int:

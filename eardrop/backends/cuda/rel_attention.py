@@ -21,7 +21,8 @@ from eardrop.backends.cuda.flash import KINDS, LOG2_E, absorb, product
 from eardrop.backends.cuda.ragged import longest, on_device
 from eardrop.ops import Int32
 
-# queries, and keys, of a block, by operands: the largest that is compiled without spilling (benchmarks/gpu_compile.py)
+# queries, and keys, of a block, by operands: the largest that sm_90 is compiled for without spilling; sm_80 spills 64
+# bytes of halves (benchmarks/gpu_compile.py)
 BLOCKS = {torch.float32: 32, torch.float16: 64, torch.bfloat16: 64}
 STAGES = 2  # blocks of keys, positions and values under way at once: two programs of a multiprocessor have the room
 

@@ -6,6 +6,8 @@ memory was set aside for it.
 """
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,17 +84,37 @@ class Copies:
         self._left = budget
         self._kept: dict[Weight, torch.Tensor] = {}
         self._lock = threading.Lock()  # engines share a backend
+        self._here = threading.local()  # `used`: what this thread's graph is to hold
+
+    def __len__(self) -> int:
+        return len(self._kept)
 
     def of(self, w: Weight) -> torch.Tensor:
         """(M, K) of w.many; the weight itself where it lies so."""
         if w.data.dtype == w.many:
             return w.data
-        kept = self._kept.get(w)
-        if kept is not None:
-            return kept
-        values = w.rows(dtype=w.many)
-        with self._lock:
-            if values.nbytes <= self._left:
-                self._left -= values.nbytes
-                self._kept[w] = values
+        values = self._kept.get(w)
+        if values is None:
+            values = w.rows(dtype=w.many)
+            with self._lock:
+                if values.nbytes <= self._left:
+                    self._left -= values.nbytes
+                    self._kept[w] = values
+        getattr(self._here, "used", []).append(values)
         return values
+
+    @contextmanager
+    def used(self) -> Iterator[list[torch.Tensor]]:
+        """What this thread is given within the block. A graph reads it where it lay: it must live as long."""
+        found: list[torch.Tensor] = []
+        self._here.used = found
+        try:
+            yield found
+        finally:
+            del self._here.used
+
+    def give_up(self) -> bool:
+        """Keep none from here on; whether there were any."""
+        with self._lock:
+            found, self._kept, self._left = bool(self._kept), {}, 0
+        return found

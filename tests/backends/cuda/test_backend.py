@@ -61,8 +61,8 @@ def test_what_is_uploaded_is_a_copy(cuda: Backend) -> None:
 def test_a_step_whose_taps_are_heard_is_not_recorded(cuda: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     from eardrop.backends.cuda import backend
 
-    monkeypatch.setattr(backend, "captured", lambda step, slots, device: "recorded")
-    assert cuda.capture(lambda: "run") == "recorded"
+    monkeypatch.setattr(backend, "captured", lambda step, slots, device: lambda: "recorded")
+    assert cuda.capture(lambda: "run")() == "recorded"
     with listening(lambda name, x: None):
         assert cuda.capture(lambda: "run")() == "run"
 

@@ -62,3 +62,14 @@ def test_copies_are_kept_as_long_as_there_is_memory_for_them(cuda: Backend) -> N
     assert copies.of(second) is not copies.of(second)
     half = cuda.weight(random_weight(np.random.default_rng(3), "F16", 8, 64))
     assert Copies(0).of(half) is half.data
+
+
+def test_copies_take_as_much_memory_as_was_said(cuda: Backend) -> None:
+    x, w = (
+        cuda.upload(np.ones((129, 64), np.float32)),
+        cuda.weight(random_weight(np.random.default_rng(1), "Q4_0", 8, 64)),
+    )
+    for memory, kept in ((0, 0), (8 * 64 * 2 - 1, 0), (8 * 64 * 2, 1)):
+        backend = BACKENDS["cuda"].make(gpu_memory=memory)
+        backend.linear(x, w)
+        assert len(backend.copies) == kept
