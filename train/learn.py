@@ -87,12 +87,13 @@ class Run:
         return self.seconds / HOUR
 
     def _restore(self, held: dict[str, Any]) -> None:
-        deeper = 2 * held["shape"]["encoder_layers"] == self.model.shape.encoder_layers
-        fresh = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        self.model.load_state_dict(deepened(held["model"], fresh) if deeper else held["model"])
-        self.mean = deepened(held["mean"], fresh) if deeper else held["mean"]
+        if 2 * held["shape"]["encoder_layers"] == self.model.shape.encoder_layers:
+            held |= {name: deepened(held[name], self.model.state_dict()) for name in ("model", "mean")}
+            held.pop("optimizer", None)  # it begins anew
+        self.model.load_state_dict(held["model"])
+        self.mean = held["mean"]
         self.step, self.seconds = held["step"], held["seconds"]
-        if "optimizer" in held and not deeper:
+        if "optimizer" in held:
             self.optimizer.load_state_dict(held["optimizer"])
             self.warm = self.plan.warmup
 

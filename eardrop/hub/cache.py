@@ -93,7 +93,7 @@ def link(blob: Path, pointer: Path) -> None:
     pointer.parent.mkdir(parents=True, exist_ok=True)
     pointer.unlink(missing_ok=True)
     if not constants.HF_HUB_DISABLE_SYMLINKS:
-        with suppress(OSError, NotImplementedError):  # where links are not allowed, as on Windows for most
+        with suppress(OSError):  # where links are not allowed, as on Windows for most
             pointer.symlink_to(os.path.relpath(blob, pointer.parent))
             return
     blob.replace(pointer)

@@ -85,16 +85,23 @@ class _Going:
     ahead: int = 0  # places by which the draft was ahead of the text where they last went together
 
     def drafted(self) -> tuple[int, ...]:
-        """What the draft says next: from where it ends as the text does; if nowhere, as if one token were another."""
+        """What the draft says next, from where it ends as the text does.
+
+        Where that is nowhere, as if one token of it were another; behind its end nothing is guessed.
+        """
         said, draft, expected = self.said, self.task.draft, len(self.said) + self.ahead
+        sure = min(MEET, len(said))
 
         def alike(place: int) -> int:
             pairs = zip(reversed(draft[max(0, place - MEET) : place]), reversed(said), strict=False)
             return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
-        place = max(range(1, len(draft)), key=lambda place: (alike(place), -abs(place - expected)), default=expected)
-        trusted = alike(place) >= min(MEET, len(said))
-        if not alike(place):
+        place = expected
+        if expected >= len(draft) or alike(expected) < sure:
+            near = lambda place: (alike(place), -abs(place - expected))  # noqa: E731
+            place = max(range(1, len(draft)), key=near, default=expected)
+        trusted = alike(place) >= sure
+        if not trusted and (expected >= len(draft) or not alike(place)):
             place = expected
         self.ahead = place - len(said)
         return tuple(draft[place : place + (EXACT if trusted else GUESSED) - 1])
