@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from eardrop.architecture import DEMONSTRATION_WINDOWS, LFM2_AUDIO
 from eardrop.backends import choose
@@ -17,7 +18,9 @@ from eardrop.ops.backend import Backend
 from eardrop.printable import printable
 from eardrop.stages import stage
 from eardrop.text import Tokenizer, check_template
-from eardrop.transcribe import Recognizer
+
+if TYPE_CHECKING:
+    from eardrop.transcribe import Recognizer
 
 
 def load(
@@ -32,7 +35,7 @@ def load(
     streams: int = 8,
     progress: Callable[[float], None] = lambda share: None,
     fetching: Callable[[int, int], None] = lambda here, of: None,
-) -> Recognizer:
+) -> "Recognizer":
     """A recogniser from a pair of GGUF files.
 
     model      the text model, or a folder that holds the pair; or a name on the hub, USER/REPO[@REVISION][:TYPE],
@@ -53,6 +56,8 @@ def load(
     Raises ModelFileError for files that are missing, damaged, or not what they should be, FetchError for a name that
     can't be fetched.
     """
+    from eardrop.transcribe import Recognizer  # not at the start: `load_model` needs none, and `run` wants to be quick
+
     chosen = choose(backend, threads=threads, precision=precision, gpu_memory=gpu_memory)
     return Recognizer(Engine(load_model(model, projector, chosen, progress, fetching), streams=streams, kv=kv))
 

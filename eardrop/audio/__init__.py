@@ -4,7 +4,7 @@ from eardrop.audio.folders import is_recording, recordings_in
 from eardrop.audio.log_mel import LFM2, WHISPER, MelConfig, log_mel
 from eardrop.audio.opus import OPUS_BIT_RATE, encode_opus
 from eardrop.audio.rate import SAMPLE_RATE
-from eardrop.audio.read import DAY, Blocks, RawPCM, Reading, Source, blocks, channels, name_of, read
+from eardrop.audio.read import DAY, Blocks, RawPCM, Reading, Source, blocks, channels, name_of, one_window, read
 
 __all__ = [
     "DAY",
@@ -23,6 +23,7 @@ __all__ = [
     "is_recording",
     "log_mel",
     "name_of",
+    "one_window",
     "read",
     "recordings_in",
 ]

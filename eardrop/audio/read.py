@@ -1,7 +1,7 @@
 """Audio in: a path, bytes, a file object, standard input or an array becomes mono float32 samples at 16 kHz.
 
     blocks(source) → one-second blocks, in constant memory        read(source) → the whole
-    channels(source) → how many there are to choose from
+    channels(source) → how many there are to choose from          one_window(source) → the whole, if it isn't too long
 
 The stages, one module each: `source` opens bytes, `containers` tells what they are (the one list of what is read
 and what is refused), `decode` runs FFmpeg with its doors closed, unless `plain` needs none; `samples` mixes,
@@ -36,9 +36,9 @@ from eardrop.audio.samples import (
     stretch,
 )
 from eardrop.audio.source import Handed, Source, name_of, opened, rewindable
-from eardrop.errors import AudioError, OptionError
+from eardrop.errors import AudioError, AudioTooLong, OptionError
 
-__all__ = ["DAY", "Blocks", "RawPCM", "Reading", "Source", "blocks", "channels", "name_of", "read"]
+__all__ = ["DAY", "Blocks", "RawPCM", "Reading", "Source", "blocks", "channels", "name_of", "one_window", "read"]
 
 
 class Blocks(Iterator[Float32]):
@@ -147,6 +147,27 @@ def blocks(
 def read(source: Source, **keywords: Unpack[Reading]) -> Float32:
     """A recording, or a stretch of it: (N,) float32, mono, 16 kHz, N ≥ 1. Keywords and errors are those of `blocks`."""
     return np.concatenate(list(blocks(source, **keywords)))
+
+
+def one_window(
+    source: Source, *, least: float, most: float, **keywords: Unpack[Reading]
+) -> tuple[Float32, tuple[str, ...]]:
+    """A recording that a model is to hear as one: its samples (N,), and what was wrong with it.
+
+    least, most  seconds. Less is told among what was wrong; more raises AudioTooLong, as soon as it is read
+
+    Other keywords and errors are those of `blocks`.
+    """
+    pieces, got, read = [], 0, blocks(source, **keywords)
+    for piece in read:
+        pieces.append(piece)
+        got += len(piece)
+        if got > most * SAMPLE_RATE:
+            raise AudioTooLong(
+                f"{name_of(source)} is longer than {most:g} seconds, the most one window holds; cut it first"
+            )
+    short = (f"the recording is shorter than {least:g} seconds and holds no word",)
+    return np.concatenate(pieces), (*read.notes, *(short if got < least * SAMPLE_RATE else ()))
 
 
 def channels(source: Source, *, track: int | None = None, raw: RawPCM | None = None) -> int:

@@ -16,7 +16,6 @@ from eardrop.errors import OptionError
 from eardrop.hub import Files
 from eardrop.loading import load_model
 from eardrop.search import Greedy, Sample, Search
-from eardrop.transcribe import Recognizer
 
 EXAMPLES = """\
   eardrop run -m LFM2-Audio-1.5B-F16.gguf --audio talk.wav -sys "Perform ASR."
@@ -34,8 +33,8 @@ def main(words: Sequence[str]) -> int:
     search, kv = _search(wishes), _kv(wishes)
     files = find_model(wishes, voice)
     _tell_what_differs(wishes, voice)
-    with Recognizer(Engine(_model(files, wishes, voice), kv=kv)) as asr:
-        session = _session(asr, search, wishes, voice)
+    with Engine(_model(files, wishes, voice), kv=kv) as engine:
+        session = _session(engine, search, wishes, voice)
         if wishes.prompt or wishes.audio:
             return _answer(session, wishes)
         return Chat(session).run()
@@ -110,11 +109,11 @@ def _limited(model: Model, rows: int, voice: Voice) -> Model:
     return replace(model, decoder=replace(model.decoder, shape=replace(model.decoder.shape, context=rows)))
 
 
-def _session(asr: Recognizer, search: Search, wishes: argparse.Namespace, voice: Voice) -> Session:
+def _session(engine: Engine, search: Search, wishes: argparse.Namespace, voice: Voice) -> Session:
     dialect = LLAMA_CPP if wishes.llama_compat else REFERENCE
     limit = wishes.predict if wishes.predict >= 0 else None
-    talk = Talk(asr, dialect, search, limit, system=wishes.system or None, parse_special=wishes.parse_special)
-    page = Page(Screen(raw=dialect.raw_output), asr.model.tokenizer, dialect)
+    talk = Talk(engine, dialect, search, limit, system=wishes.system or None, parse_special=wishes.parse_special)
+    page = Page(Screen(raw=dialect.raw_output), engine.model.tokenizer, dialect)
     if talk.system is not None:
         page.turn()
     return Session(talk, page, voice, wishes.max_seconds)

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from eardrop.audio import SAMPLE_RATE, name_of
+from eardrop.audio import SAMPLE_RATE, name_of, one_window
 from eardrop.cli.terminal import WARNINGS, Screen, Voice, spinner
 from eardrop.dialect import ControlText, Dialect
-from eardrop.engine import Request, Token
+from eardrop.engine import Engine, Request, Token
 from eardrop.ops import Float32
 from eardrop.search import Finish, Search
 from eardrop.text import After, Conversation, Part, Tokenizer, split_markers
-from eardrop.transcribe import Options, Recognizer, one_window
 
 
 @dataclass(eq=False)
@@ -32,7 +31,7 @@ class Talk:
     Always  a turn that failed, or was stopped before its first token, has left no trace: it may be sent again.
     """
 
-    asr: Recognizer
+    engine: Engine
     dialect: Dialect
     search: Search
     limit: int | None = None
@@ -44,10 +43,10 @@ class Talk:
     _after: After = field(default=After.NOTHING, init=False)
 
     def __post_init__(self) -> None:
-        tokenizer = self.asr.model.tokenizer
+        tokenizer = self.engine.model.tokenizer
         self._conversation = Conversation(tokenizer=tokenizer, dialect=self.dialect, parse_special=self.parse_special)
         silent = self.dialect.control_text is ControlText.LEFT_OUT  # who may not write sound can't go on after it
-        self._stop = self.asr.model.stop_tokens if silent else tokenizer.stop_tokens
+        self._stop = self.engine.model.stop_tokens if silent else tokenizer.stop_tokens
         self.restart()
 
     def restart(self) -> None:
@@ -58,7 +57,7 @@ class Talk:
 
     def hear(self, samples: Float32) -> int:
         """Encode a recording, samples (N,) at 16 kHz, for the turn to come; gives its rows."""
-        self.pending.append(self.asr.engine.encode(samples, dialect=self.dialect))
+        self.pending.append(self.engine.encode(samples, dialect=self.dialect))
         return len(self.pending[-1])
 
     @property
@@ -71,7 +70,7 @@ class Talk:
         turn = self._conversation.user_turn(split_markers(text, len(self.pending)), after=self._after)
         parts, heard, said = [*self._parts, *turn], [*self._heard, *self.pending], list[int]()
         request = Request(parts, heard, self.search, self.limit, stop=self._stop, dialect=self.dialect)
-        handle = self.asr.engine.submit(request)
+        handle = self.engine.submit(request)
         try:
             for token in handle:
                 said.append(token.id)
@@ -122,7 +121,10 @@ class Session:
         """Take a recording into the turn to come."""
         name, started = name_of(path), time.perf_counter()
         with spinner(f"listening to {name}", shown=self.voice.level >= WARNINGS):
-            samples, notes = one_window(path, self.talk.asr.model, Options(max_seconds=self.max_seconds))
+            window = self.talk.engine.model.architecture
+            samples, notes = one_window(
+                path, least=window.least_seconds, most=window.most_seconds, max_seconds=self.max_seconds
+            )
             rows = self.talk.hear(samples)
         for note in notes:
             self.voice.warn(note)
@@ -153,7 +155,7 @@ class Session:
         if finish is Finish.LENGTH:
             self.voice.note(f"stopped after {tokens} tokens (-n {tokens})")
         if finish is Finish.CONTEXT:
-            self.voice.warn(f"stopped: the context of {self.talk.asr.model.decoder.shape.context:,} rows is full")
+            self.voice.warn(f"stopped: the context of {self.talk.engine.model.decoder.shape.context:,} rows is full")
         if tokens > 1:
             speed = (tokens - 1) / (times[-1] - times[1])
             first = f"first token after {times[1] - times[0]:.2f} s"

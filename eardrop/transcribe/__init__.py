@@ -5,7 +5,7 @@ from eardrop.transcribe.live import Live
 from eardrop.transcribe.many import Outcome
 from eardrop.transcribe.options import Options
 from eardrop.transcribe.question import language_of
-from eardrop.transcribe.recognizer import Recognizer, one_window
+from eardrop.transcribe.recognizer import Recognizer
 from eardrop.transcribe.score import Score
 from eardrop.transcribe.transcription import Progress
 from eardrop.transcribe.words import WORDS_BY, words_of
@@ -21,6 +21,5 @@ __all__ = [
     "Score",
     "job_of",
     "language_of",
-    "one_window",
     "words_of",
 ]

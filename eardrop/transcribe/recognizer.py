@@ -11,12 +11,12 @@ from typing import TypeAlias, Unpack
 
 import numpy as np
 
-from eardrop.audio import SAMPLE_RATE, Blocks, Source, blocks, channels, name_of
+from eardrop.audio import Blocks, Source, blocks, channels, one_window
 from eardrop.audio.apart import Decoders
 from eardrop.audio.speech import SpectralDetector
 from eardrop.dialect import REFERENCE, Dialect
 from eardrop.engine import Engine, Model, Request, Token
-from eardrop.errors import AudioTooLong, OptionError
+from eardrop.errors import OptionError
 from eardrop.ops import Float32
 from eardrop.search import Greedy, Search
 from eardrop.text import Part, prompt, split_markers
@@ -168,7 +168,8 @@ class Recognizer:
         Times are in seconds of the recording, estimated (docs/words.md); log-probabilities are natural. Raises
         OptionError for a text that is empty or too long for the recording, AudioTooLong for one longer than a window.
         """
-        samples, _ = one_window(source, self.model, Options(track=track))
+        window = self.model.architecture
+        samples, _ = one_window(source, least=window.least_seconds, most=window.most_seconds, track=track)
         return score(self.engine, samples, text, language=language_of(self.model, language))
 
     def _journey(
@@ -197,20 +198,3 @@ class Recognizer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def one_window(source: Source, model: Model, options: Options) -> tuple[Float32, tuple[str, ...]]:
-    """A recording's samples (N,), and what was wrong with it; AudioTooLong as soon as a window can't hold it."""
-    most = model.architecture.most_seconds
-    pieces, got = [], 0
-    read = blocks(source, track=options.track, max_seconds=options.max_seconds)
-    for piece in read:
-        pieces.append(piece)
-        got += len(piece)
-        if got > most * SAMPLE_RATE:
-            raise AudioTooLong(
-                f"{name_of(source)} is longer than {most:g} seconds, the most one window holds; cut it first"
-            )
-    least = model.architecture.least_seconds
-    short = (f"the recording is shorter than {least:g} seconds and holds no word",)
-    return np.concatenate(pieces), (*read.notes, *(short if got < least * SAMPLE_RATE else ()))

@@ -44,7 +44,8 @@ class Spy:
     """An engine that answers what it is told to, and remembers what it was asked."""
 
     def __init__(self, engine, answers):
-        self.asked, self.requests, self._engine, self._answers = [], [], engine, iter(answers)
+        self.model, self._engine, self._answers = engine.model, engine, iter(answers)
+        self.asked, self.requests = [], []
 
     def encode(self, samples, *, dialect):
         return self._engine.encode(samples, dialect=dialect)
@@ -73,8 +74,7 @@ class Answer:
 
 
 def talk_of(asr, answers, dialect=REFERENCE, system="Perform ASR."):
-    spied = type("Asr", (), {"model": asr.model, "engine": Spy(asr.engine, answers)})()
-    return Talk(spied, dialect, Greedy(), system=system)
+    return Talk(Spy(asr.engine, answers), dialect, Greedy(), system=system)
 
 
 def test_a_conversation_is_sent_whole_with_each_recording_encoded_once(asr, clip):
@@ -88,8 +88,8 @@ def test_a_conversation_is_sent_whole_with_each_recording_encoded_once(asr, clip
     first = [system, special("<|im_start|>user\n"), rows, special("<|im_end|>\n<|im_start|>assistant\n")]
     second = special("<|im_end|>\n<|im_start|>user\ngo on<|im_end|>\n<|im_start|>assistant\n")
     assert talk._parts[-1].tolist() == [32]
-    assert talk.asr.engine.asked[0] == first
-    assert [part for part in talk.asr.engine.asked[1] if part] == [*first, [30, 31], second]
+    assert talk.engine.asked[0] == first
+    assert [part for part in talk.engine.asked[1] if part] == [*first, [30, 31], second]
 
 
 def test_a_conversation_has_llama_cpps_quirks_in_its_dialect(asr):
@@ -98,7 +98,7 @@ def test_a_conversation_has_llama_cpps_quirks_in_its_dialect(asr):
     talk.ask("b", ignore)
     special = lambda text: asr.model.tokenizer.encode(text, special=True)  # noqa: E731
     turn = "\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
-    assert talk.asr.engine.asked[1][1:] == [special(turn.format("a")), [30], special(turn.format("b"))]
+    assert talk.engine.asked[1][1:] == [special(turn.format("a")), [30], special(turn.format("b"))]
 
 
 def test_an_answer_ends_where_sound_begins_unless_control_tokens_are_written_out(asr):
@@ -106,7 +106,7 @@ def test_an_answer_ends_where_sound_begins_unless_control_tokens_are_written_out
     for dialect, asked in ((REFERENCE, ours), (LLAMA_CPP, theirs)):
         talk = talk_of(asr, [Answer([30])], dialect=dialect)
         talk.ask("a", ignore)
-        asked += talk.asr.engine.requests
+        asked += talk.engine.requests
     assert ours[0].dialect is REFERENCE
     assert theirs[0].dialect is LLAMA_CPP
     assert ours[0].stop == theirs[0].stop | {sound} == asr.model.stop_tokens
@@ -134,7 +134,7 @@ def test_a_turn_stopped_before_its_first_token_leaves_no_trace(asr, clip):
         with pytest.raises(error):
             talk.ask("x", ignore)
     talk.ask("x", ignore)
-    assert talk.asr.engine.asked[0] == talk.asr.engine.asked[1] == talk.asr.engine.asked[2]
+    assert talk.engine.asked[0] == talk.engine.asked[1] == talk.engine.asked[2]
     assert talk.pending == []
 
 
@@ -143,7 +143,7 @@ def test_what_was_said_before_an_answer_was_stopped_stays_said(asr):
     with pytest.raises(KeyboardInterrupt):
         talk.ask("x", ignore)
     talk.ask("y", ignore)
-    assert [30, 31] in talk.asr.engine.asked[1]
+    assert [30, 31] in talk.engine.asked[1]
 
 
 def test_restarting_keeps_the_system_turn_alone(asr, clip):
@@ -154,7 +154,7 @@ def test_restarting_keeps_the_system_turn_alone(asr, clip):
     talk.restart()
     assert talk.rows == len(talk._parts[0])
     talk.ask("x", ignore)
-    assert not any(isinstance(part, np.integer | int) for part in talk.asr.engine.asked[1])
+    assert not any(isinstance(part, np.integer | int) for part in talk.engine.asked[1])
 
 
 def test_neither_prompt_nor_recording_is_a_conversation(say, clip):

@@ -5,31 +5,24 @@ digest its name and its own SHA-256 claim. Anything else is compiled anew, in me
 """
 
 import contextlib
-import gc
 import hashlib
 import os
-import re
 import stat
 import sys
 import threading
-from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import llvmlite
-from llvmlite import binding as llvm
-from llvmlite import ir
 from platformdirs import user_cache_path
 
 from eardrop.backends.cpu.flow import Kernel
+from eardrop.backends.cpu.placing import Placed, placed
 from eardrop.backends.cpu.target import Target
-from eardrop.knobs import DEBUG
 
-SHOW_IR, SHOW_ASSEMBLY = 3, 4  # levels of EARDROP_DEBUG
-
-# Keep the order of instructions as kernels write it: the machine combiner and the scheduler turn chains of sums into
-# trees that spill all registers; a product of blocks falls to half its speed. These hold for the whole process.
-_OPTIONS = ("-x86-machine-combiner=false", "-enable-misched=false")
+if TYPE_CHECKING:
+    from eardrop.backends.cpu.codegen import Linker
 
 
 class Compiler:
@@ -38,19 +31,26 @@ class Compiler:
     def __init__(self, target: Target, folder: Path | None = None) -> None:
         self.target = target
         self._folder = _trusted(folder or user_cache_path("eardrop") / "kernels")
-        self._machine = target_machine(target)
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine(target))
         self._addresses: dict[str, int] = {}
+        self._placed: list[Placed] = []  # they hold the memory that the addresses lie in
+        self._linker: Linker | None = None  # made when something is met that `placed` can't place
         self._lock = threading.Lock()
 
     def address(self, kernel: Kernel) -> int:
         """Where the kernel's code lies, for as long as this compiler lives."""
         with self._lock:
             if kernel.name not in self._addresses:
-                self._engine.add_object_file(llvm.ObjectFileRef.from_data(self._object(kernel)))
-                self._engine.finalize_object()
-                self._addresses[kernel.name] = self._engine.get_function_address(kernel.name)
+                self._addresses[kernel.name] = self._linked(self._object(kernel), kernel.name)
             return self._addresses[kernel.name]
+
+    def _linked(self, code: bytes, name: str) -> int:
+        if found := placed(code, name):
+            self._placed.append(found)
+            return found.address
+        from eardrop.backends.cpu.codegen import Linker  # only then: see there
+
+        self._linker = self._linker or Linker(self.target)
+        return self._linker.address(code, name)
 
     def _object(self, kernel: Kernel) -> bytes:
         name = _digest(kernel.name, self.target.name, self.target.flags)
@@ -62,64 +62,9 @@ class Compiler:
 
     def compile(self, kernel: Kernel) -> bytes:
         """The kernel's object code, made anew."""
-        with _uncollected():
-            text = assembled([kernel], self.target)
-        module = llvm.parse_assembly(text)
-        module.verify()
-        optimize(module, self._machine)
-        if DEBUG.level() >= SHOW_ASSEMBLY:
-            sys.stderr.write(self._machine.emit_assembly(module))
-        return bytes(self._machine.emit_object(module))
+        from eardrop.backends.cpu.codegen import object_code  # only now: see there
 
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without Python's search for dead cycles: it would go through all objects of the process again and again."""
-    searching = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if searching:
-            gc.enable()
-
-
-def assembled(kernels: Iterable[Kernel], target: Target) -> str:
-    """The kernels as LLVM's text."""
-    module = ir.Module("kernels")
-    module.triple = target.triple
-    for each in kernels:
-        each.emit(module, target)
-    # no-builtins: else loops that fill or copy become calls of the C library, which isn't linked here
-    text = re.sub(r"^define .*$", r'\g<0> nounwind "no-builtins"', str(module), flags=re.MULTILINE)
-    if DEBUG.level() >= SHOW_IR:
-        sys.stderr.write(text)
-    return text
-
-
-def target_machine(target: Target) -> llvm.TargetMachine:
-    _start_llvm()
-    chosen = llvm.Target.from_triple(target.triple)
-    return chosen.create_target_machine(target.cpu, target.flags, opt=3, reloc="pic", codemodel="small")
-
-
-@cache
-def _start_llvm() -> None:
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-    for option in _OPTIONS:
-        llvm.set_option("", option)
-
-
-# Not LLVM's own pipeline: it reassociates sums, and an order of sums is part of what a kernel means.
-_PASSES = ("sroa", "instruction_combine", "simplify_cfg", "loop_rotate", "instruction_combine", "simplify_cfg")
-
-
-def optimize(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
-    passes = llvm.create_new_module_pass_manager()
-    for name in _PASSES:
-        getattr(passes, f"add_{name}_pass")()
-    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3)))
+        return object_code(kernel, self.target)
 
 
 # What was compiled, on disk: NAME.o is 32 bytes of SHA-256, then the object they are the digest of.

@@ -5,10 +5,10 @@ of others. EARDROP_CPU names a lower row than the machine could run.
 """
 
 import platform
+import sys
 from dataclasses import dataclass
-from functools import lru_cache
-
-from llvmlite import binding as llvm
+from functools import cache
+from pathlib import Path
 
 from eardrop.errors import OptionError
 from eardrop.knobs import CPU
@@ -70,8 +70,9 @@ _MACHINES = {"x86_64": _X86, "amd64": _X86, "aarch64": _ARM, "arm64": _ARM}
 
 def runnable() -> tuple[Target, ...]:
     """The rows this machine can run, the best first."""
-    triple, features = _MACHINES.get(platform.machine().lower()), _features()
-    return tuple(row for row in TABLE if row.triple == triple and all(features.get(need) for need in row.needs))
+    triple = _MACHINES.get(platform.machine().lower())
+    features = features_by_linux() if triple == _X86 and sys.platform == "linux" else features_by_llvm()
+    return tuple(row for row in TABLE if row.triple == triple and features.issuperset(row.needs))
 
 
 def chosen() -> Target:
@@ -86,6 +87,17 @@ def chosen() -> Target:
     return rows[name]
 
 
-@lru_cache(maxsize=1)
-def _features() -> dict[str, bool]:
-    return dict(llvm.get_host_cpu_features())
+@cache
+def features_by_llvm() -> frozenset[str]:
+    """What this processor has, in LLVM's names."""
+    from llvmlite import binding  # not at the start: loading LLVM takes longer than all the rest of this
+
+    return frozenset(name for name, here in binding.get_host_cpu_features().items() if here)
+
+
+@cache
+def features_by_linux() -> frozenset[str]:
+    """What an x86-64 processor has and the system lets be used, in LLVM's names."""
+    with Path("/proc/cpuinfo").open(encoding="ascii", errors="replace") as told:
+        flags = next((line for line in told if line.startswith("flags")), "")
+    return frozenset(flag.replace("_", "") for flag in flags.split())

@@ -15,7 +15,7 @@ import pytest
 from llvmlite import binding as llvm
 
 from eardrop.backends.cpu import linear, panels, products
-from eardrop.backends.cpu.compiler import assembled, optimize, target_machine
+from eardrop.backends.cpu.codegen import assembled, optimize, target_machine
 from eardrop.backends.cpu.flow import Kernel
 from eardrop.backends.cpu.products import PLAIN
 from eardrop.backends.cpu.quantise import layout, quantise

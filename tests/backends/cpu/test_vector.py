@@ -282,7 +282,7 @@ def test_table_names_each_processor_once_and_its_needs_include_its_features() ->
 def test_instructions_are_the_ones_meant(compiler: Compiler) -> None:
     from llvmlite import binding as llvm
 
-    from eardrop.backends.cpu.compiler import assembled, optimize, target_machine
+    from eardrop.backends.cpu.codegen import assembled, optimize, target_machine
 
     case = next(case for case in CASES if case[0] == "dot4 to 127")
     module = llvm.parse_assembly(assembled([as_kernel(case)], compiler.target))
