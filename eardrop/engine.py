@@ -27,7 +27,7 @@ from eardrop.gguf import GgufFile
 from eardrop.model.conformer import encode
 from eardrop.model.decoder import embed
 from eardrop.model.weights import Decoder, Encoder
-from eardrop.ops import Array, Float32, Int32, spans
+from eardrop.ops import Array, Float32, Int32, grouped, spans
 from eardrop.ops.backend import Backend
 from eardrop.search import Batch, Choice, Finish, Greedy, Look, Mask, Search, Stop, Task
 from eardrop.stages import stage
@@ -272,18 +272,6 @@ def _close(batch: Batch, thread: threading.Thread, process: int) -> None:
         thread.join(PATIENCE_SECONDS)
 
 
-def grouped(clips: Sequence[Float32], most: int) -> Iterator[list[Float32]]:
-    """Clips in their order, as many together as have so many samples; a longer one is alone."""
-    group: list[Float32] = []
-    for clip in clips:
-        if group and sum(map(len, group)) + len(clip) > most:
-            yield group
-            group = []
-        group.append(clip)
-    if group:
-        yield group
-
-
 @dataclass
 class _Listener:
     """Clips become rows, as many seconds of them at a time as the backend takes.
@@ -299,9 +287,10 @@ class _Listener:
         """The rows of each clip."""
         model, half = self.model, dialect.half_first_convolution
         found: list[Array] = []
-        for some in grouped(clips, most=model.backend.together_seconds * model.architecture.front_end.rate):
+        most = model.backend.together_seconds * model.architecture.front_end.rate
+        for some in grouped([len(clip) for clip in clips], most):
             with stage("log-mel"):
-                mels = [log_mel(clip, model.front_end) for clip in some]
+                mels = [log_mel(clip, model.front_end) for clip in clips[some]]
             with stage("encoder"):
                 rows, offsets = encode(model.encoder, mels, model.backend, half_input=half)
             found += [rows[span] for span in spans(offsets)]

@@ -21,6 +21,7 @@ class NumpyBackend:
     name = "numpy"
     kv_types: tuple[str, ...] = ("float32", "float16")
     together_seconds = 60  # all that is made of them on the way lies in memory together
+    together_frames = 512  # whose first convolution stays in the third cache
 
     @property
     def lacking(self) -> tuple[str, ...]:

@@ -22,11 +22,10 @@ from eardrop.model.weights import (
     Subsampler,
     to_half,
 )
-from eardrop.ops import Activation, Array, Float32, Int32, halved, ragged, tap
+from eardrop.ops import Activation, Array, Float32, Int32, grouped, halved, ragged, tap
 from eardrop.ops.backend import Backend
 
 FRAMES = 8  # of mel, that become a row
-PIECE = 1024  # frames of a clip that are subsampled at once: ten seconds, whose first convolution fills 33 MB
 EPSILON = 1e-5  # of every norm; the file states it and no reader believes anything else
 
 
@@ -49,26 +48,30 @@ def encode(w: Encoder, mels: Sequence[Float32], ops: Backend, *, half_input: boo
 def subsample(w: Subsampler, mel: Float32, offsets: Int32, ops: Backend, half_input: bool) -> tuple[Array, Int32]:
     """Packed mel frames (N, M, 1) → (N', D), time ÷ 8, and the new offsets.
 
-    Long clips go in pieces: between the convolutions a frame of 128 mel takes 40 kB, ten times what it takes later.
+    Some clips at a time, and long ones in pieces: between the convolutions a frame of 128 mel takes 40 kB, ten times
+    what it takes later.
     """
-    if len(mel) <= PIECE:
-        x = _subsample(w, ops.upload(mel), offsets, ops, half_input)
-    else:
-        pieces = [piece for begin, end in itertools.pairwise(offsets.tolist()) for piece in _pieces(begin, end)]
-        rows = [
-            _subsample(w, ops.upload(mel[start:end]), ragged(end - start), ops, half_input)[early:]
-            for start, end, early in pieces
-        ]
-        x = ops.concatenate(rows)
+    bounds, rows = offsets.tolist(), list[Array]()
+    for clips in grouped(np.diff(offsets).tolist(), ops.together_frames):
+        begin, end = bounds[clips.start], bounds[clips.stop]
+        if end - begin <= ops.together_frames:
+            inside = offsets[clips.start : clips.stop + 1] - np.int32(begin)
+            rows.append(_subsample(w, ops.upload(mel[begin:end]), inside, ops, half_input))
+        else:
+            rows += (
+                _subsample(w, ops.upload(mel[start:behind]), ragged(behind - start), ops, half_input)[early:]
+                for start, behind, early in _pieces(begin, end, ops.together_frames)
+            )
+    x = rows[0] if len(rows) == 1 else ops.concatenate(rows)
     return tap("conformer.pre_encode", x), halved(halved(halved(offsets)))
 
 
-def _pieces(begin: int, end: int) -> Iterator[tuple[int, int, int]]:
+def _pieces(begin: int, end: int, most: int) -> Iterator[tuple[int, int, int]]:
     """A clip's frames in pieces of about the same size: the first, the one behind the last, rows to leave out.
 
     A row sees frames of the one before it: a piece within a clip begins a row early, and leaves that row out.
     """
-    count = -(-(end - begin) // PIECE)
+    count = -(-(end - begin) // most)
     bounds = [begin + (end - begin) * i // (FRAMES * count) * FRAMES for i in range(count)]
     for first, behind in itertools.pairwise((*bounds, end)):
         early = int(first > begin)

@@ -8,7 +8,20 @@ from eardrop.ops.linear import LINEAR
 from eardrop.ops.norms import LAYER_NORM, RMS_NORM
 from eardrop.ops.pick import PICK
 from eardrop.ops.pointwise import ADD, GLU, SWIGLU
-from eardrop.ops.record import Arithmetic, Array, Case, Cost, Float32, Int32, Op, Tolerance, outputs, ragged, spans
+from eardrop.ops.record import (
+    Arithmetic,
+    Array,
+    Case,
+    Cost,
+    Float32,
+    Int32,
+    Op,
+    Tolerance,
+    grouped,
+    outputs,
+    ragged,
+    spans,
+)
 from eardrop.ops.rel_attention import REL_ATTENTION
 from eardrop.ops.rope import ROPE
 from eardrop.ops.short_conv import SHORT_CONV
@@ -33,6 +46,7 @@ __all__ = [
     "Int32",
     "Op",
     "Tolerance",
+    "grouped",
     "halved",
     "heard",
     "listening",

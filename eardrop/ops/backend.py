@@ -19,6 +19,7 @@ class Backend(Protocol):
     name: str
     kv_types: tuple[str, ...]  # what keys and values may be kept in, the default first
     together_seconds: int  # of clips that are encoded in one batch
+    together_frames: int  # of mel that are subsampled at once: the first convolution makes 32 kB of each
 
     @property
     def lacking(self) -> tuple[str, ...]:

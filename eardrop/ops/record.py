@@ -12,7 +12,7 @@ backend computes.
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -102,6 +102,18 @@ def normal(rng: "np.random.Generator", *shape: int) -> Float32:
 def ragged(*lengths: int) -> Int32:
     """The offsets of sequences of these lengths."""
     return np.cumsum((0, *lengths), dtype=np.int32)
+
+
+def grouped(lengths: Sequence[int], most: int) -> Iterator[slice]:
+    """Sequences in their order, as many together as have so many rows; a longer one is alone."""
+    first, total = 0, 0
+    for number, length in enumerate(lengths):
+        if number > first and total + length > most:
+            yield slice(first, number)
+            first, total = number, 0
+        total += length
+    if lengths:
+        yield slice(first, len(lengths))
 
 
 def spans(offsets: Int32) -> Iterator[slice]:

@@ -11,8 +11,7 @@ Work belongs to the thread that does it, not to a backend: several engines may s
 """
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import wraps
 from types import TracebackType
 from typing import ParamSpec, TypeVar
@@ -30,7 +29,7 @@ class Work:
 
     def __init__(self, wanted: Callable[[], bool]) -> None:
         self._wanted = wanted
-        self._stop: Callable[[], None] | None = None  # ends the kernel that is under way
+        self.stop: Callable[[], None] | None = None  # ends the kernel that is under way
         self._outer: Work | None = None
 
     def heed(self) -> None:
@@ -40,19 +39,9 @@ class Work:
 
     def nudge(self) -> None:
         """Look whether it is still wanted: if not, the kernel under way ends. From any thread; late ones do no harm."""
-        stop = self._stop
+        stop = self.stop
         if stop is not None and not self._wanted():
             stop()
-
-    @contextmanager
-    def stoppable(self, stop: Callable[[], None]) -> Iterator[None]:
-        """While the block runs `nudge` may call `stop`, from its own thread."""
-        self._stop = stop
-        try:
-            self.heed()  # after `stop` is known: who nudged before it was is noticed here
-            yield
-        finally:
-            self._stop = None
 
     def __enter__(self) -> "Work":
         self.heed()
@@ -79,15 +68,27 @@ def heed() -> None:
         work.heed()
 
 
-@contextmanager
-def stoppable(stop: Callable[[], None]) -> Iterator[None]:
-    """Heed; then, while the block runs, let `stop` end it early if this thread's work is wanted no more."""
-    work = _current()
-    if work is None:
-        yield
-        return
-    with work.stoppable(stop):
-        yield
+class stoppable:  # noqa: N801  # a context manager, and no generator: kernels are too short for one
+    """Heed; then, while the block runs, let `stop` end it early if this thread's work is wanted no more.
+
+    While it runs `Work.nudge` may call `stop`, from its own thread.
+    """
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop, self._work = stop, _current()
+
+    def __enter__(self) -> None:
+        if work := self._work:
+            work.stop = self._stop
+            try:
+                work.heed()  # after `stop` is known: who nudged before it was is noticed here
+            except Cancelled:
+                work.stop = None
+                raise
+
+    def __exit__(self, *raised: object) -> None:
+        if work := self._work:
+            work.stop = None
 
 
 def heeding(operation: Callable[P, T]) -> Callable[P, T]:

@@ -46,13 +46,13 @@ def test_rows_are_an_eighth_of_the_mel_frames_rounded_up(model: Model, samples: 
 def test_a_clip_subsampled_in_pieces_has_the_rows_of_the_whole(
     model: Model, frames: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clips = [np.random.default_rng(n).standard_normal((n, 128, 1), dtype=np.float32) for n in (70, frames)]
+    clips = [np.random.default_rng(n).standard_normal((n, 128, 1), dtype=np.float32) for n in (70, frames, 100, 90, 80)]
     offsets, mel = ragged(*map(len, clips)), np.concatenate(clips)
-    monkeypatch.setattr("eardrop.model.conformer.PIECE", 256)
+    monkeypatch.setattr(type(model.backend), "together_frames", 256)
     in_pieces, rows = subsample(model.encoder.subsampler, mel, offsets, model.backend, False)
-    monkeypatch.setattr("eardrop.model.conformer.PIECE", len(mel))
+    monkeypatch.setattr(type(model.backend), "together_frames", len(mel))
     whole, _ = subsample(model.encoder.subsampler, mel, offsets, model.backend, False)
-    assert rows.tolist() == [0, 9, 9 + -(-frames // 8)]
+    assert np.diff(rows).tolist() == [-(-length // 8) for length in (70, frames, 100, 90, 80)]
     np.testing.assert_allclose(in_pieces, whole, atol=1e-5 * np.abs(whole).max())
 
 

@@ -31,7 +31,7 @@ from eardrop.backends.cpu.products import PLAIN, Matrix, Products, readable
 from eardrop.backends.cpu.rooms import Rooms, apart
 from eardrop.backends.cpu.running import Floats, Ints
 from eardrop.backends.cpu.target import Target, chosen
-from eardrop.backends.cpu.team import Program, Team, word
+from eardrop.backends.cpu.team import Program, Single, Team, word
 from eardrop.backends.cpu.types import F32
 from eardrop.backends.cpu.unpack import UNPACKINGS
 from eardrop.backends.numpy import NumpyBackend
@@ -64,8 +64,9 @@ class Recording:
 
     def catch_up(self) -> None:
         """Run what was recorded since the last reference: the next one reads it."""
-        if self.parts and isinstance(self.parts[-1], Program):
-            run(self.parts[-1], self.team)
+        if self.parts and isinstance(last := self.parts[-1], Program):
+            with stoppable(last.freeze(self.team).stop):
+                self.team.run(last)
 
     def call(self, function: Callable[[], Any], results: tuple[Any, ...]) -> None:
         """Let the replay call a function, and put what it gives where its results were the first time."""
@@ -89,18 +90,12 @@ class Recording:
         return run
 
 
-def run(program: Program, team: Team) -> None:
-    """A program, once, now, unless nobody wants it any more."""
-    with stoppable(program.freeze(team).stop):
-        team.run(program)
-
-
 class _Own(threading.local):
     """What each thread that computes has for itself: engines share a backend."""
 
-    def __init__(self, products: Callable[[], Products]) -> None:
+    def __init__(self, products: Callable[[], Products], single: Callable[[], Single]) -> None:
         self.recording: Recording | None = None
-        self.products = products()
+        self.products, self.single = products(), single()
 
 
 class CpuBackend(NumpyBackend):
@@ -117,7 +112,9 @@ class CpuBackend(NumpyBackend):
         self._in_bf16 = precision == "bf16"
         if self._in_bf16 and not self.target.has("dot_bf16"):
             raise OptionError(f"precision bf16 needs AVX-512 with BF16, {self.target.name} has none: leave it out")
-        self._own = _Own(partial(Products, self._run, self.target, self.threads, self._in_bf16))
+        self._own = _Own(
+            partial(Products, self._run, self.target, self.threads, self._in_bf16), partial(Single, self._team)
+        )
         for name in self.lacking:
             setattr(self, name, self._falling_back(OPS[name].reference))
 
@@ -258,10 +255,11 @@ class CpuBackend(NumpyBackend):
             heed()
             self._fall_back(partial(_interpreted, kernel, arguments, items, self.target))
             return
-        program = self._own.recording.program() if self._own.recording else Program()
-        program.add(kernel, arguments, items, chunk)
-        if not self._own.recording:
-            run(program, self._team)
+        own = self._own
+        if own.recording:
+            own.recording.program().add(kernel, arguments, items, chunk)
+        else:
+            own.single.run(kernel, arguments, items, chunk)
 
     def _falling_back(self, reference: Callable[..., Any]) -> Callable[..., Any]:
         """The reference as an operation of this backend, with its signature."""

@@ -19,6 +19,7 @@ import threading
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,6 +35,7 @@ from eardrop.backends.cpu.rooms import Rooms
 from eardrop.backends.cpu.target import Target
 from eardrop.backends.cpu.types import I64, PTR, Type
 from eardrop.backends.cpu.vector import Builder, Operation, Value, const, intrinsic
+from eardrop.ops.work import stoppable
 
 RECORD = 64
 CODE, ARGUMENTS, CHUNKS, CHUNK, ITEMS, SHARES = range(0, 48, 8)
@@ -44,6 +46,7 @@ SPINS = 20_000  # between programs: about half a millisecond
 SPINS_TOGETHER = 2_000  # within one
 MOST_NAP = 1000  # microseconds
 TAKEN = 1 << 62  # more than any record has chunks
+MOST_ARGUMENTS = 32  # of a kernel
 
 
 def _emit_call(b: Builder, target: Target, type_: Type, code: Value, *operands: Value) -> Any:
@@ -162,6 +165,7 @@ class Program:
     kept: list[Any] = field(default_factory=list)
     records: npt.NDArray[np.int64] | None = None  # (calls, 8), once `freeze` has made them
     shares: npt.NDArray[np.int64] | None = None  # (calls, team, 8)
+    at: int = 0  # the address of the records
 
     def add(self, kernel_: Kernel, arguments: Sequence[Any], items: int, chunk: int) -> None:
         """One more call, over `items` items handed out `chunk` at a time. Arguments are arrays or numbers."""
@@ -173,7 +177,8 @@ class Program:
         """Make the records, with the kernels' code and a share for each of the team; no call can be added any more."""
         count, threads = len(self.calls), team.threads
         both = aligned((RECORD + LINE * threads) * count)
-        shares_at = word(both) + RECORD * count
+        self.at = word(both)
+        shares_at = self.at + RECORD * count
         self.records = both[: RECORD * count].view(np.int64).reshape(count, -1)
         self.shares = both[RECORD * count :].view(np.int64).reshape(count, threads, -1)
         for i, (kernel_, arguments, items, chunk) in enumerate(self.calls):
@@ -182,6 +187,11 @@ class Program:
             chunks, shares = -(-items // chunk), shares_at + i * threads * LINE
             self.records[i, :6] = team.compiler.address(kernel_), word(words), chunks, chunk, items, shares
         return self
+
+    @property
+    def count(self) -> int:
+        """Its records."""
+        return len(self.calls)
 
     def stop(self) -> None:
         """End it early, from any thread; what it computes is void, and it can't be run again.
@@ -196,7 +206,46 @@ class Program:
         self.shares[:] = TAKEN
 
 
+class Single:
+    """One call after another, each run at once, in memory that is used again: making it takes as long as many kernels.
+
+    Belongs to one thread; `stop` may be called from any.
+    """
+
+    count = 1
+
+    def __init__(self, team: "Team") -> None:
+        self._team = team
+        shares = LINE * team.threads
+        self._memory = aligned(RECORD + shares + 8 * MOST_ARGUMENTS)
+        self.at, self._bytes = word(self._memory), self._memory.data
+        self._record = self._memory[:RECORD].view(np.int64)
+        self._shares = self._memory[RECORD:][:shares].view(np.int64)
+        self._arguments_from = RECORD + shares
+        self._turn = 0  # which call it is: one that is over must not end a later one
+        self._lock = threading.Lock()
+
+    def run(self, kernel_: Kernel, arguments: Sequence[Any], items: int, chunk: int) -> None:
+        """A call, over `items` items handed out `chunk` at a time, unless nobody wants it any more."""
+        words, chunk = [word(argument) for argument in arguments], max(1, chunk)
+        code, chunks, start = self._team.compiler.address(kernel_), -(-items // chunk), self._arguments_from
+        with self._lock:
+            self._turn += 1
+            _WORDS[len(words)].pack_into(self._bytes, start, *words)
+            _WORDS[6].pack_into(self._bytes, 0, code, self.at + start, chunks, chunk, items, self.at + RECORD)
+        with stoppable(partial(self._stop, self._turn)):
+            self._team.run(self)
+
+    def _stop(self, turn: int) -> None:
+        """End a call early: see `Program.stop`."""
+        with self._lock:
+            if turn == self._turn:
+                self._record[CHUNKS // 8] = 0
+                self._shares[:] = TAKEN
+
+
 _FLOAT, _BITS = struct.Struct("<f4x"), struct.Struct("<q")
+_WORDS = [struct.Struct(f"<{count}q") for count in range(MOST_ARGUMENTS + 1)]
 
 
 def word(argument: Any) -> int:
@@ -213,7 +262,7 @@ class Team:
         self.compiler, self.threads = compiler, threads
         self._launch = _callable(compiler.address(launch))
         self._lock = threading.Lock()
-        self._job = np.zeros(4, np.int64)  # the arguments of `launch`
+        self._job = np.zeros(4, np.int64)  # the arguments of `launch`: `sync` and the three of a job
         self._job_at = word(self._job)
         self._start()
 
@@ -232,15 +281,14 @@ class Team:
             thread.start()
         self.close = weakref.finalize(self, _dismiss, self._sync, threads, words, self.compiler, os.getpid())
 
-    def run(self, program: Program) -> None:
+    def run(self, program: Program | Single) -> None:
         """Run a frozen program."""
-        records = program.records
-        assert records is not None, "a program is frozen before it is run"
+        assert program.at, "a program is frozen before it is run"
         with self._lock:
             if os.getpid() != self._process:  # a fork has no threads but the one that forked
                 self.close.detach()
                 self._start()
-            self._job[:] = self._sync_at, word(records), len(records), self.threads
+            _WORDS[4].pack_into(self._job.data, 0, self._sync_at, program.at, program.count, self.threads)
             self._launch(self._job_at, 0, 0)
 
 

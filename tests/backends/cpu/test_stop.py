@@ -108,6 +108,18 @@ def test_a_backend_stops_the_kernel_that_is_under_way_and_goes_on_with_other_wor
     np.testing.assert_array_equal(backend.glu(x), expected)
 
 
+def test_who_stops_a_kernel_too_late_stops_no_later_one() -> None:
+    backend, first, second, stops = CpuBackend(2), Gate(), Gate(), list[Any]()
+    with Work(lambda: True) as work:
+        others = [first.meanwhile(lambda: stops.append(work.stop)), second.meanwhile(lambda: stops[0]())]
+        for gate in (first, second):
+            backend._run(gated, gate.arguments, ITEMS, 1)
+        assert work.stop is None
+    for other, gate in zip(others, (first, second), strict=True):
+        other.join()
+        assert (gate.seen == 1).all()
+
+
 def test_a_capture_that_is_stopped_leaves_the_backend_able_to_capture() -> None:
     backend, gate, wanted = CpuBackend(2), Gate(), [True]
     x = np.random.default_rng(0).standard_normal((3, 64), np.float32)
