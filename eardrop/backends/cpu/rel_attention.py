@@ -11,7 +11,7 @@ Blocks of rows begin at a clip's first row: a clip among others has the bits of 
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -218,9 +218,10 @@ def _shares(lines: int, most: int) -> Iterator[range]:
     return (range(*pair) for pair in itertools.pairwise(bounds))
 
 
-def _blocks(offsets: Ints, first: list[int], queries: int) -> Ints:
+@lru_cache(maxsize=4)
+def _blocks(bounds: tuple[int, ...], first: tuple[int, ...], queries: int) -> Ints:
     """The table of blocks: each clip in pieces of so many rows."""
-    clips = zip(offsets.tolist(), offsets[1:].tolist(), first, strict=False)
+    clips = zip(bounds, bounds[1:], first, strict=False)
     rows = [(i, min(i + queries, end), begin, end, at) for begin, end, at in clips for i in range(begin, end, queries)]
     return np.array(rows, np.int32).reshape(-1, 5)
 
@@ -232,8 +233,8 @@ def rel_attention(
     """As the operation of this name, its products taken as `turning` says."""
     heads, d = q.shape[1:]
     out, laid = empty(q.shape), turned(run, turning, k, v, p, offsets)
-    blocks = _blocks(offsets, laid.first, turning.queries)
+    blocks = _blocks(tuple(offsets.tolist()), laid.plan.first, turning.queries)
     arrays = [out, q, laid.keys, laid.values, laid.far, bias_u, bias_v, blocks]
-    numbers = [heads, len(blocks), laid.lines, laid.far_lines, laid.zero, d**-0.5]
+    numbers = [heads, len(blocks), laid.plan.lines, laid.plan.far_lines, laid.plan.zero, d**-0.5]
     run(attend(turning, d), [*arrays, *numbers], heads * len(blocks), 1)
     return out

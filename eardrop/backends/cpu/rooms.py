@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,19 @@ import numpy.typing as npt
 SMALLEST = 1 << 16  # below that the allocator of the system has memory at hand
 MOST_FREE = 64 << 20  # bytes kept for nobody: most of what encoding a window of thirty seconds needs
 
-_ALONE = 3  # references to a room that nobody uses: the table's, the loop's, and the one that asks
+_ALONE = 2  # references to memory that nobody uses: its room's, and the one that asks
+
+
+class Room(NamedTuple):
+    """Memory, and where in it a line of the cache begins."""
+
+    memory: npt.NDArray[np.uint8]
+    start: int
+
+    @property
+    def free(self) -> bool:
+        """Whether no array lies in it."""
+        return sys.getrefcount(self.memory) == _ALONE
 
 
 @dataclass(eq=False)
@@ -26,40 +38,41 @@ class Rooms:
     """A table of rooms, by their size: thousands are asked for in a second. `most_free` bytes are kept for nobody."""
 
     most_free: float = math.inf
-    by_size: dict[int, list[npt.NDArray[np.uint8]]] = field(default_factory=dict)
+    by_size: dict[int, list[Room]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def take(self, nbytes: int) -> npt.NDArray[np.uint8]:
-        """So many bytes at a multiple of 64, in a room that is free."""
+    def take(self, shape: tuple[int, ...], kind: np.dtype[Any], nbytes: int) -> npt.NDArray[Any]:
+        """An array of anything at a multiple of 64 bytes, in a room that is free."""
         with self.lock:
             room = self._free(_size(nbytes))
-        start = -room.ctypes.data % 64
-        return room[start : start + nbytes]
+            return np.ndarray(shape, kind, room.memory, room.start)
 
     def hold(self, x: Any) -> bool:
         """Whether an array lies in a room of this table."""
-        return isinstance(x, np.ndarray) and any(x.base is room for room in self.by_size.get(_extent(x.base), ()))
+        return isinstance(x, np.ndarray) and any(
+            x.base is room.memory for room in self.by_size.get(_extent(x.base), ())
+        )
 
     def clear(self) -> None:
         """Give back what nobody uses."""
         with self.lock:
             self._drop()
 
-    def _free(self, size: int) -> npt.NDArray[np.uint8]:
+    def _free(self, size: int) -> Room:
         alike = self.by_size.setdefault(size, [])
         for room in alike:
-            if sys.getrefcount(room) == _ALONE:
+            if room.free:
                 return room
-        unused = (room for rooms in self.by_size.values() for room in rooms if sys.getrefcount(room) == _ALONE)
-        if sum(map(len, unused)) > self.most_free:
+        unused = (len(room.memory) for rooms in self.by_size.values() for room in rooms if room.free)
+        if sum(unused) > self.most_free:
             self._drop()
-        room = np.empty(size, np.uint8)
-        alike.append(room)
-        return room
+        memory = np.empty(size, np.uint8)
+        alike.append(Room(memory, -memory.ctypes.data % 64))
+        return alike[-1]
 
     def _drop(self) -> None:
         for rooms in self.by_size.values():
-            rooms[:] = [room for room in rooms if sys.getrefcount(room) > _ALONE]
+            rooms[:] = [room for room in rooms if not room.free]
 
 
 _shared = Rooms(MOST_FREE)
@@ -73,7 +86,7 @@ def empty(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDAr
     if nbytes < SMALLEST:
         return np.empty(shape, kind)
     rooms: Rooms = getattr(_here, "rooms", _shared)
-    return rooms.take(nbytes).view(kind).reshape(shape)
+    return rooms.take(shape, kind, nbytes)
 
 
 @contextmanager

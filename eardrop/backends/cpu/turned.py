@@ -11,7 +11,7 @@ behind the other, in each the clips' panels; every clip begins a tile of keys. B
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -155,33 +155,47 @@ _PAIRED = tuple(lane for i in range(LANES) for lane in (i, i + LANES))
 
 
 @dataclass(frozen=True)
+class Plan:
+    """Where everything comes to lie."""
+
+    lines: int  # panels of a head's keys, and pieces of its values
+    far_lines: int
+    first: tuple[int, ...]  # line of each clip
+    zero: int  # the place in `far`, counted in positions, where a clip's first row meets itself
+    table: Ints  # of the kernel, (·, 4)
+
+
+@lru_cache(maxsize=4)  # all layers ask for the same, which takes as long as to lay it out
+def plan(turning: Turning, bounds: tuple[int, ...], reach: int) -> Plan:
+    """For clips that begin and end so, and positions from −reach to reach."""
+    clips = list(itertools.pairwise(bounds))
+    whole = [-(-(end - begin) // turning.keys) * turning.keys for begin, end in clips]
+    *first, lines = (rows // LANES for rows in itertools.accumulate(whole, initial=0))
+    # windows begin with a line; nobody's begins before the first
+    zero = wide(reach) + turning.queries - 1
+    far_lines = (wide(reach) + max(whole, default=0) + turning.queries) // LANES
+    table = [(FAR, line, LANES * line - zero + reach, 2 * reach) for line in range(far_lines)]
+    for (begin, end), line, rows in zip(clips, first, whole, strict=True):
+        for row in range(0, rows, LANES):
+            table += [(which, line + row // LANES, begin + row, end - 1) for which in (KEYS, VALUES)]
+    return Plan(lines, far_lines, tuple(first), zero, np.array(table, np.int32))
+
+
+@dataclass(frozen=True)
 class Turned:
-    """Keys, positions and values of all heads, laid out."""
+    """Keys, positions and values of all heads, laid out by a plan."""
 
     keys: Bytes
     far: Bytes
     values: Bytes
-    lines: int  # panels of a head's keys, and pieces of its values
-    far_lines: int
-    first: list[int]  # line of each clip
-    zero: int  # the place in `far`, counted in positions, where a clip's first row meets itself
+    plan: Plan
 
 
 def turned(run: Run, turning: Turning, k: Floats, v: Floats, p: Floats, offsets: Ints) -> Turned:
     """Lay them out."""
-    (_, heads, d), reach = k.shape, len(p) // 2
-    clips = list(itertools.pairwise(offsets.tolist()))
-    whole = [-(-(end - begin) // turning.keys) * turning.keys for begin, end in clips]
-    *first, lines = (0, *(int(rows) // LANES for rows in np.cumsum(whole)))
-    # windows begin with a line; nobody's begins before the first
-    zero = wide(reach) + turning.queries - 1
-    far_lines = (wide(reach) + max(whole, default=0) + turning.queries) // LANES
-    table = [(FAR, line, LANES * line - zero + reach, len(p) - 1) for line in range(far_lines)]
-    for (begin, end), line, rows in zip(clips, first, whole, strict=True):
-        for row in range(0, rows, LANES):
-            table += [(which, line + row // LANES, begin + row, end - 1) for which in (KEYS, VALUES)]
-    sizes = (lines * turning.panel(d), far_lines * turning.panel(d), lines * turning.piece(d))
+    (_, heads, d), to = k.shape, plan(turning, tuple(offsets.tolist()), len(p) // 2)
+    sizes = (to.lines * turning.panel(d), to.far_lines * turning.panel(d), to.lines * turning.piece(d))
     keys, far, values = (empty((heads * size,), np.uint8) for size in sizes)
-    arrays = [keys, far, values, k, p, v, np.array(table, np.int32)]
-    run(lay_out(turning, d), [*arrays, heads, len(table), lines, far_lines], heads * len(table), AT_A_TIME)
-    return Turned(keys, far, values, lines, far_lines, first, zero)
+    count, arrays = len(to.table), [keys, far, values, k, p, v, to.table]
+    run(lay_out(turning, d), [*arrays, heads, count, to.lines, to.far_lines], heads * count, AT_A_TIME)
+    return Turned(keys, far, values, to)

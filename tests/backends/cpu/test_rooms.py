@@ -14,7 +14,7 @@ def no_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def every() -> list[np.ndarray]:
-    return [room for alike in rooms._shared.by_size.values() for room in alike]
+    return [room.memory for alike in rooms._shared.by_size.values() for room in alike]
 
 
 def test_a_result_that_nobody_holds_gives_its_memory_to_the_next() -> None:
