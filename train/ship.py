@@ -1,4 +1,4 @@
-"""What a release takes from a run: the pair in Q8_0 beside its card, in the package; the run's log, in the recipe."""
+"""What a release takes from a run: a small pair beside its card, in the package; the run's log, in the recipe."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from eardrop.tools.evaluate import Run
 from train.card import Training, card
 from train.formats import Measured, Tell, kept_run, measure, pair
 
-FORM = "Q8_0"
+FORM = "Q5_K_M"  # Q8_0 would make an installation larger than 450 MB
 LOG = Path(__file__).with_name("shipped.jsonl")
 LOG_LINES = 500  # some eighty kilobytes
 MOST_BYTES = 25_000_000  # of the pair

@@ -119,6 +119,7 @@ def test_a_pair_its_card_and_its_log_are_put_in_place(
     training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(formats, "FORMATS", ("F16", "Q8_0"))
+    monkeypatch.setattr("train.ship.FORM", "Q8_0")
     monkeypatch.setattr("train.ship.BUNDLED", tmp_path / "data")
     monkeypatch.setattr("train.ship.LOG", tmp_path / "shipped.jsonl")
     (tmp_path / "data").mkdir()
