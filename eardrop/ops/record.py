@@ -105,7 +105,7 @@ def ragged(*lengths: int) -> Int32:
 
 
 def grouped(lengths: Sequence[int], most: int) -> Iterator[slice]:
-    """Sequences in their order, as many together as have so many rows; a longer one is alone."""
+    """Sequences of these lengths in their order, as many together as have at most so much; a longer one is alone."""
     first, total = 0, 0
     for number, length in enumerate(lengths):
         if number > first and total + length > most:

@@ -82,7 +82,7 @@ class stoppable:  # noqa: N801  # a context manager, and no generator: kernels a
             work.stop = self._stop
             try:
                 work.heed()  # after `stop` is known: who nudged before it was is noticed here
-            except Cancelled:
+            except BaseException:
                 work.stop = None
                 raise
 

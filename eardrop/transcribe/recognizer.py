@@ -169,7 +169,9 @@ class Recognizer:
         OptionError for a text that is empty or too long for the recording, AudioTooLong for one longer than a window.
         """
         window = self.model.architecture
-        samples, _ = one_window(source, least=window.least_seconds, most=window.most_seconds, track=track)
+        samples, _ = one_window(
+            source, least=window.least_seconds, most=window.most_seconds, track=Options(track=track).track
+        )
         return score(self.engine, samples, text, language=language_of(self.model, language))
 
     def _journey(

@@ -1,6 +1,7 @@
 """LLVM: a kernel becomes text, is improved, becomes object code; and is linked where `placing.py` can't.
 
-Its library takes 25 ms to load and tens of MiB to hold: whoever finds all his kernels compiled does without.
+Its library takes 25 ms to load and tens of MiB to hold: where `placing.py` works, a start that finds all its kernels
+compiled does without.
 """
 
 import contextlib

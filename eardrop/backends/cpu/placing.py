@@ -54,6 +54,13 @@ def placed(code: bytes, name: str) -> Placed | None:
     """
     if sys.platform != "linux" or code[:7] != _OBJECT or code[16:20] != _X86_64:
         return None
+    try:
+        return _placed(code, name)
+    except (ValueError, IndexError, OverflowError, struct.error, OSError):  # an object as we know none, or no memory
+        return None
+
+
+def _placed(code: bytes, name: str) -> Placed | None:
     sections = np.frombuffer(code, _SECTION, *_COUNT.unpack_from(code, 60), *_TABLE.unpack_from(code, 40))
     loaded = [number for number, section in enumerate(sections) if section["flags"] & _IN_MEMORY]
     if any(sections[number]["type"] != _CONTENT or sections[number]["flags"] & _WRITTEN for number in loaded):
@@ -91,15 +98,15 @@ def _laid_out(sections: Table, loaded: list[int]) -> tuple[npt.NDArray[np.int64]
     return starts, size
 
 
-def _relocate(image: Bytes, starts: npt.NDArray[np.int64], of: int, relocations: Table, symbols: Table) -> bool:
-    """Write the distances into the section `of`; whether all are of the one kind, to what is in memory."""
+def _relocate(image: Bytes, starts: npt.NDArray[np.int64], into: int, relocations: Table, symbols: Table) -> bool:
+    """Write the distances into a section; whether all are of the one kind, to what is in memory."""
     meant = symbols[relocations["symbol"]]
-    if (relocations["kind"] != _PC32).any() or starts[of] < 0 or (meant["section"] >= len(starts)).any():
+    if (relocations["kind"] != _PC32).any() or starts[into] < 0 or (meant["section"] >= len(starts)).any():
         return False
     homes = starts[meant["section"]]
     if (homes < 0).any():
         return False
-    places = starts[of] + relocations["place"]
+    places = starts[into] + relocations["place"]
     distances = homes + meant["value"] + relocations["addend"] - places
     image[places[:, None] + np.arange(4)] = distances.astype("<i4").view(np.uint8).reshape(-1, 4)
     return True

@@ -191,7 +191,7 @@ class Program:
     @property
     def count(self) -> int:
         """Its records."""
-        return len(self.calls)
+        return 0 if self.records is None else len(self.records)
 
     def stop(self) -> None:
         """End it early, from any thread; what it computes is void, and it can't be run again.
@@ -207,9 +207,9 @@ class Program:
 
 
 class Single:
-    """One call after another, each run at once, in memory that is used again: making it takes as long as many kernels.
+    """A call, run at once; then the next, in the same memory: making a `Program` takes longer than many kernels run.
 
-    Belongs to one thread; `stop` may be called from any.
+    Belongs to one thread, and what `stoppable` asks on it computes nothing.
     """
 
     count = 1
@@ -223,10 +223,11 @@ class Single:
         self._shares = self._memory[RECORD:][:shares].view(np.int64)
         self._arguments_from = RECORD + shares
         self._turn = 0  # which call it is: one that is over must not end a later one
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # whoever stops a call may collect garbage, which may stop it, too
 
     def run(self, kernel_: Kernel, arguments: Sequence[Any], items: int, chunk: int) -> None:
         """A call, over `items` items handed out `chunk` at a time, unless nobody wants it any more."""
+        assert len(arguments) == len(kernel_.parameters), f"{kernel_.name} takes {list(kernel_.parameters)}"
         words, chunk = [word(argument) for argument in arguments], max(1, chunk)
         code, chunks, start = self._team.compiler.address(kernel_), -(-items // chunk), self._arguments_from
         with self._lock:
@@ -279,10 +280,12 @@ class Team:
         ]
         for thread in threads:
             thread.start()
-        self.close = weakref.finalize(self, _dismiss, self._sync, threads, words, self.compiler, os.getpid())
+        self.close = weakref.finalize(
+            self, _dismiss, self._lock, self._sync, threads, words, self.compiler, os.getpid()
+        )
 
     def run(self, program: Program | Single) -> None:
-        """Run a frozen program."""
+        """Run a program; one of several calls is frozen before."""
         assert program.at, "a program is frozen before it is run"
         with self._lock:
             if os.getpid() != self._process:  # a fork has no threads but the one that forked
@@ -308,10 +311,11 @@ def _waits() -> tuple[int, int]:
     return nap, yield_
 
 
-def _dismiss(sync: npt.NDArray[np.int64], threads: list[threading.Thread], *kept: Any) -> None:
+def _dismiss(lock: threading.Lock, sync: npt.NDArray[np.int64], threads: list[threading.Thread], *kept: Any) -> None:
     """Send the threads home; `kept` is what they still read, and last the process they live in."""
     if os.getpid() == kept[-1]:
-        sync[QUIT // 8] = 1
-        sync[GO // 8] += 1
+        with lock:  # between two programs: at a barrier the others would wait for whoever went
+            sync[QUIT // 8] = 1
+            sync[GO // 8] += 1
         for thread in threads:
             thread.join()

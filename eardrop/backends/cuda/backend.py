@@ -70,7 +70,7 @@ class CudaBackend:
     name = "cuda"
     kv_types: tuple[str, ...] = ("float16", "float32")
     together_seconds = 64 * 30  # fewer leave the tensor cores idle
-    together_frames = 1 << 14
+    together_frames = 1 << 12  # the first convolution makes 134 MB of them
 
     def __init__(self, precision: str = "float32", gpu_memory: int | None = None) -> None:
         self.device = device.chosen()

@@ -153,8 +153,10 @@ def test_placed_code_can_be_run_and_not_be_written() -> None:
 def test_what_only_a_true_linker_can_place_is_left_to_it() -> None:
     code = bytearray(object_code(exponentials, chosen()))
     assert placed(bytes(code), "exponentials") is not None
-    for damaged in (code[:18] + b"\xb7" + code[19:], _with_another_relocation(code), b"MZ" + code[2:]):
-        assert placed(bytes(damaged), "exponentials") is None
+    foreign = (code[:18] + b"\xb7" + code[19:], b"MZ" + code[2:], _with_another_relocation(code))
+    odd = (code[: len(code) // 2], code[:64], code[:60] + b"\0\0" + code[62:])
+    assert all(placed(bytes(other), "exponentials") is None for other in (*foreign, *odd))
+    assert placed(bytes(code), "another") is None
 
 
 def _with_another_relocation(code: bytearray) -> bytearray:
@@ -171,6 +173,13 @@ def _with_another_relocation(code: bytearray) -> bytearray:
 def test_linux_tells_of_the_features_in_the_table_what_llvm_finds() -> None:
     needs = {need for row in TABLE if row.triple == chosen().triple for need in row.needs}
     assert features_by_linux() & needs == features_by_llvm() & needs
+
+
+def test_where_linux_tells_nothing_llvm_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text("Features : neon\n")
+    for said in (tmp_path / "cpuinfo", tmp_path / "missing"):
+        monkeypatch.setattr("eardrop.backends.cpu.target.Path", lambda _, said=said: said)
+        assert features_by_linux.__wrapped__() == features_by_llvm()
 
 
 @placing

@@ -120,6 +120,11 @@ def test_who_stops_a_kernel_too_late_stops_no_later_one() -> None:
         assert (gate.seen == 1).all()
 
 
+def test_a_call_with_a_word_too_few_is_not_made() -> None:
+    with pytest.raises(AssertionError, match="gated takes"):
+        CpuBackend(1)._run(gated, Gate(open_=True).arguments[:-1], ITEMS, 1)
+
+
 def test_a_capture_that_is_stopped_leaves_the_backend_able_to_capture() -> None:
     backend, gate, wanted = CpuBackend(2), Gate(), [True]
     x = np.random.default_rng(0).standard_normal((3, 64), np.float32)
