@@ -14,6 +14,7 @@ import eardrop
 from eardrop.audio import read
 from eardrop.cli.main import main
 from eardrop.dialect import LLAMA_CPP
+from eardrop.engine import Token
 from eardrop.gguf import open_gguf
 from eardrop.hub import DEMONSTRATION, find_projector, find_text
 from eardrop.hub.resolve import BUNDLED
@@ -23,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = read_corpus(ROOT / "examples").utterances
 MOST_BYTES = 25_000_000
 MOST_WRONG = 0.05  # of the words of the examples in trained voices
-NEAR_TIE = 0.58  # of logits: what rounding in Q8_0 products may turn round; golden/check.py has it
+NEAR_TIE = 0.58  # of logits: what rounding in products of blocks may turn round; golden/check.py has it
 TRIES = 6  # llama-mtmd-cli now and then ends before all is written
 HEAVIER = ("F16", "BF16", "F32")
 
@@ -97,14 +98,21 @@ def test_examples_in_trained_voices_are_heard(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_llama_cpp_prints_our_text(example: Utterance, asr: eardrop.Recognizer, llama: Path) -> None:
     tokens = list(asr.generate(system="Perform ASR.", audio=read(example.audio), max_tokens=60, dialect=LLAMA_CPP))
-    ours = b"".join(token.piece for token in tokens)
     theirs = their_text(llama, example.audio)
-    if ours != theirs:
-        at, said = 0, b""
-        while theirs.startswith(said + tokens[at].piece):
-            said += tokens[at].piece
-            at += 1
-        assert tokens[at].margin <= NEAR_TIE, f"{theirs!r} after {said!r}"
+    if b"".join(token.piece for token in tokens) != theirs:
+        pieces = {asr.model.tokenizer.piece(token) for token in range(asr.model.tokenizer.vocabulary_size)} - {b""}
+        assert any(token.margin <= NEAR_TIE for token in parting(tokens, theirs, pieces)), theirs
+
+
+def parting(tokens: list[Token], theirs: bytes, pieces: set[bytes]) -> Iterator[Token]:
+    """The tokens in whose place another may have been said: theirs may be spelt in other pieces (l, l and ll)."""
+    said = b""
+    for token in tokens:
+        if any(theirs.startswith(said + piece) for piece in pieces - {token.piece}):
+            yield token
+        said += token.piece
+        if not theirs.startswith(said):
+            return
 
 
 def their_text(program: Path, audio: Path) -> bytes:
