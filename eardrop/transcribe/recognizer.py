@@ -168,10 +168,8 @@ class Recognizer:
         Times are in seconds of the recording, estimated (docs/words.md); log-probabilities are natural. Raises
         OptionError for a text that is empty or too long for the recording, AudioTooLong for one longer than a window.
         """
-        window = self.model.architecture
-        samples, _ = one_window(
-            source, least=window.least_seconds, most=window.most_seconds, track=Options(track=track).track
-        )
+        window, options = self.model.architecture, Options(track=track)
+        samples, _ = one_window(source, least=window.least_seconds, most=window.most_seconds, track=options.track)
         return score(self.engine, samples, text, language=language_of(self.model, language))
 
     def _journey(
