@@ -6,10 +6,10 @@ Several clips are encoded at once as packed rows; each comes out as it would alo
 
 import itertools
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 
 import numpy as np
 
+from eardrop.model.positions import Positions
 from eardrop.model.weights import (
     Adapter,
     ConformerLayer,
@@ -39,9 +39,8 @@ def encode(w: Encoder, mels: Sequence[Float32], ops: Backend, *, half_input: boo
     offsets = ragged(*(len(mel) for mel in mels))
     packed = np.concatenate(mels)[:, :, None]
     x, offsets = subsample(w.subsampler, to_half(packed) if half_input else packed, offsets, ops, half_input)
-    positions = ops.upload(relative_positions(int(np.diff(offsets).max()), w.shape.width))
     for index, layer in enumerate(w.layers):
-        x = conformer_layer(layer, x, positions, offsets, ops, f"conformer.layers.{index}")
+        x = conformer_layer(layer, x, w.positions, offsets, ops, f"conformer.layers.{index}")
     return tap("audio_adapter", adapter(w.adapter, x, ops)), offsets
 
 
@@ -88,7 +87,9 @@ def _subsample(w: Subsampler, mel: Array, offsets: Int32, ops: Backend, half_inp
     return linear(w.out, ops.flatten(x), ops)
 
 
-def conformer_layer(w: ConformerLayer, x: Array, positions: Array, offsets: Int32, ops: Backend, name: str) -> Array:
+def conformer_layer(
+    w: ConformerLayer, x: Array, positions: Positions, offsets: Int32, ops: Backend, name: str
+) -> Array:
     """Equation 1 of the paper: half a feed-forward, attention, convolution, half a feed-forward, norm."""
     x = ops.add(x, tap(f"{name}.feed_forward1", feed_forward(w.ffn1, norm(w.norm_ffn1, x, ops), ops)), 0.5)
     x = ops.add(
@@ -104,11 +105,11 @@ def feed_forward(w: FeedForward, x: Array, ops: Backend) -> Array:
     return linear(w.down, linear(w.up, x, ops, "silu"), ops)
 
 
-def attention(w: RelAttention, x: Array, positions: Array, offsets: Int32, ops: Backend) -> Array:
+def attention(w: RelAttention, x: Array, positions: Positions, offsets: Int32, ops: Backend) -> Array:
     """Every row of a clip attends to every row of it, by content and by distance."""
     heads, d = w.bias_u.shape
     q, k, v = (linear(part, x, ops).reshape(-1, heads, d) for part in (w.q, w.k, w.v))
-    p = ops.linear(positions, w.position).reshape(-1, heads, d)
+    p = positions.of(w.position, int(np.diff(offsets).max()), ops).reshape(-1, heads, d)
     heard = ops.rel_attention(q, k, v, p, w.bias_u, w.bias_v, offsets)
     return linear(w.out, heard.reshape(-1, heads * d), ops)
 
@@ -133,12 +134,3 @@ def linear(w: Linear, x: Array, ops: Backend, activation: Activation | None = No
 def norm(w: Norm, x: Array, ops: Backend) -> Array:
     """Layer norm."""
     return ops.layer_norm(x, w.weight, w.bias, EPSILON)
-
-
-@lru_cache(maxsize=4)
-def relative_positions(rows: int, width: int) -> Float32:
-    """(2·rows − 1, width): row m is the distance rows − 1 − m as sines (even columns) and cosines (odd)."""
-    distance = np.arange(rows - 1, -rows, -1, dtype=np.float64)[:, None]
-    angles = distance * np.exp(np.arange(0, width, 2) * (-np.log(10_000.0) / width))
-    table = np.stack([np.sin(angles), np.cos(angles)], axis=2).reshape(2 * rows - 1, width)
-    return table.astype(np.float32)

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from eardrop.gguf import GgufFile, GgufTensor
+from eardrop.model.positions import Positions
 from eardrop.model.shape import SUBSAMPLING, AttentionShape, DecoderShape, EncoderShape, ShortConvShape
 from eardrop.ops.backend import Backend, Weight, floats
 from eardrop.ops.record import Array, Float32
@@ -119,6 +120,7 @@ class Encoder:
     subsampler: Subsampler
     layers: tuple[ConformerLayer, ...]
     adapter: Adapter
+    positions: Positions  # not in the file: what its weights make of distances
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,7 @@ def load_encoder(file: GgufFile, shape: EncoderShape, backend: Backend, taken: P
             widen=t.linear("mm.a.mlp.1", shape.adapter, shape.width),
             project=t.linear("mm.a.mlp.3", shape.out, shape.adapter),
         ),
+        Positions(shape.width),
     )
 
 

@@ -1,5 +1,8 @@
 """The encoder: a clip among others equals it alone, and every length has its rows."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,7 +10,8 @@ from eardrop.audio import log_mel
 from eardrop.backends import BACKENDS
 from eardrop.engine import Model
 from eardrop.loading import load_model
-from eardrop.model.conformer import encode, norm, relative_positions, subsample
+from eardrop.model.conformer import encode, norm, subsample
+from eardrop.model.positions import Positions, relative_positions
 from eardrop.model.weights import Norm
 from eardrop.ops import listening, ragged
 from tests.pairs import record, sharp_pair
@@ -22,6 +26,11 @@ def model(request: pytest.FixtureRequest) -> Model:
 def encoded(model: Model, *mels: np.ndarray, half: bool = False) -> tuple[np.ndarray, np.ndarray]:
     rows, offsets = encode(model.encoder, mels, model.backend, half_input=half)
     return np.array(model.backend.download(rows)), offsets
+
+
+def afresh(model: Model) -> Model:
+    """The same model, which knows nothing of any clip."""
+    return replace(model, encoder=replace(model.encoder, positions=Positions(model.encoder.shape.width)))
 
 
 def test_clips_encoded_together_equal_each_alone(model: Model) -> None:
@@ -79,6 +88,33 @@ def test_relative_positions_run_from_the_furthest_behind_to_the_furthest_ahead()
     np.testing.assert_allclose(table[:, 0], np.sin(distances), atol=1e-6)
     np.testing.assert_allclose(table[:, 1], np.cos(distances), atol=1e-6)
     np.testing.assert_allclose(table[:, 2], np.sin(np.array(distances) * 0.01), atol=1e-6)
+
+
+def test_a_clip_has_the_same_rows_after_a_longer_and_after_a_shorter_one(model: Model) -> None:
+    rng, clips = np.random.default_rng(5), (100, 300, 130, 4_100, 220, 300, 100)
+    noise = {frames: rng.standard_normal((frames, 128), dtype=np.float32) for frames in clips}
+    fresh = {frames: encoded(afresh(model), mel)[0] for frames, mel in noise.items()}
+    kept = afresh(model)
+    for frames in clips:
+        found, atol = encoded(kept, noise[frames])[0], 0 if model.backend.name == "cpu" else 2e-5
+        np.testing.assert_allclose(found, fresh[frames], rtol=0, atol=atol)
+
+
+def test_positions_are_projected_once_for_clips_of_a_window_and_kept_of_none_longer(model: Model) -> None:
+    multiplied: list[int] = []
+
+    class Counting:
+        upload = staticmethod(model.backend.upload)
+
+        def linear(self, x: Any, w: Any) -> Any:
+            multiplied.append(len(x))
+            return model.backend.linear(x, w)
+
+    positions, w = Positions(512), model.encoder.layers[0].attention.position
+    for rows in (20, 375, 375, 100, 600, 600, 375, 9):
+        assert len(positions.of(w, rows, Counting())) == 2 * rows - 1
+    assert multiplied == [39, 749, 1_199, 1_199, 17]
+    assert len(positions.projected[id(w)][1]) == 749
 
 
 def test_taps_name_every_module(model: Model) -> None:
