@@ -5,6 +5,7 @@ and every other backend must agree with it. Work that nobody wants any more ends
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,10 @@ class NumpyBackend:
     def arithmetic(self, format_: BlockFormat) -> Arithmetic:
         """Products of every format are taken in float32."""
         return Arithmetic.FLOAT32
+
+    def ahead(self) -> AbstractContextManager[None]:
+        """Every operation is done when it returns."""
+        return nullcontext()
 
     def weight(self, tensor: GgufTensor) -> npt.NDArray[np.float32]:
         """The values; float32 tensors stay in the mapped file."""

@@ -38,10 +38,11 @@ def encode(w: Encoder, mels: Sequence[Float32], ops: Backend, *, half_input: boo
     """
     offsets = ragged(*(len(mel) for mel in mels))
     packed = np.concatenate(mels)[:, :, None]
-    x, offsets = subsample(w.subsampler, to_half(packed) if half_input else packed, offsets, ops, half_input)
-    for index, layer in enumerate(w.layers):
-        x = conformer_layer(layer, x, w.positions, offsets, ops, f"conformer.layers.{index}")
-    return tap("audio_adapter", adapter(w.adapter, x, ops)), offsets
+    with ops.ahead():
+        x, offsets = subsample(w.subsampler, to_half(packed) if half_input else packed, offsets, ops, half_input)
+        for index, layer in enumerate(w.layers):
+            x = conformer_layer(layer, x, w.positions, offsets, ops, f"conformer.layers.{index}")
+        return tap("audio_adapter", adapter(w.adapter, x, ops)), offsets
 
 
 def subsample(w: Subsampler, mel: Float32, offsets: Int32, ops: Backend, half_input: bool) -> tuple[Array, Int32]:

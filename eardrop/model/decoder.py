@@ -70,7 +70,8 @@ def prefill(
         parts = [inputs[i][start : start + chunk] for i in going]
         here = [[row - start for row in wanted[i] if start <= row < start + chunk] for i in going]
         gaze = Gaze(here[0][0], looks.rows) if looks and here[0] else None
-        hidden, seen = _absorb(w, parts, streams, [slots[i] for i in going], here, ops, gaze)
+        with ops.ahead():
+            hidden, seen = _absorb(w, parts, streams, [slots[i] for i in going], here, ops, gaze)
         for i, mine in zip(going, hidden, strict=True):
             kept[i] += mine
         if looks and seen:

@@ -1,6 +1,7 @@
 """The contract between the networks and whoever computes: fulfilled in `backends/`, met here only as an argument."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +28,9 @@ class Backend(Protocol):
 
     def arithmetic(self, format_: BlockFormat) -> Arithmetic:
         """How products with weights of this format are taken: which tolerance holds."""
+
+    def ahead(self) -> AbstractContextManager[None]:
+        """Within, an operation may return before it is done: what it gives is read through `download` alone."""
 
     def weight(self, tensor: GgufTensor) -> Weight:
         """A matrix (M, K) ready for `linear` and `embed`. May re-lay blocks; may not change values."""

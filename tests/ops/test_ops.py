@@ -28,9 +28,10 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 @pytest.mark.parametrize(("op", "case"), CASES, ids=lambda value: value.name if isinstance(value, Op) else value.label)
 def test_backend_gives_what_the_reference_means(backend: Backend, op: Op, case: Case) -> None:
     arguments = placed(backend, op, case)
-    result = getattr(backend, op.name)(**arguments)
-    changed = (arguments[name] for name in op.changes if arguments.get(name) is not None)
-    got = [backend.download(value) for value in (*outputs(result), *changed)]
+    with backend.ahead():
+        result = getattr(backend, op.name)(**arguments)
+        changed = (arguments[name] for name in op.changes if arguments.get(name) is not None)
+        got = [backend.download(value) for value in (*outputs(result), *changed)]
     expected = meant(op, placed(REFERENCE, op, case))
     tolerance = op.tolerance[arithmetic_of(backend, op, case.arguments)]
     assert len(got) == len(expected)

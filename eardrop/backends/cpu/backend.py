@@ -6,6 +6,7 @@ What has no kernel yet falls back to the reference that it inherits; `lacking` s
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial, wraps
 from typing import Any
@@ -31,7 +32,7 @@ from eardrop.backends.cpu.products import PLAIN, Matrix, Products, readable
 from eardrop.backends.cpu.rooms import Rooms, apart
 from eardrop.backends.cpu.running import Floats, Ints
 from eardrop.backends.cpu.target import Target, chosen
-from eardrop.backends.cpu.team import Program, Single, Team, word
+from eardrop.backends.cpu.team import Calls, Program, Team, word
 from eardrop.backends.cpu.types import F32
 from eardrop.backends.cpu.unpack import UNPACKINGS
 from eardrop.backends.numpy import NumpyBackend
@@ -93,9 +94,9 @@ class Recording:
 class _Own(threading.local):
     """What each thread that computes has for itself: engines share a backend."""
 
-    def __init__(self, products: Callable[[], Products], single: Callable[[], Single]) -> None:
+    def __init__(self, products: Callable[[], Products], calls: Callable[[], Calls]) -> None:
         self.recording: Recording | None = None
-        self.products, self.single = products(), single()
+        self.products, self.calls = products(), calls()
 
 
 class CpuBackend(NumpyBackend):
@@ -113,7 +114,7 @@ class CpuBackend(NumpyBackend):
         if self._in_bf16 and not self.target.has("dot_bf16"):
             raise OptionError(f"precision bf16 needs AVX-512 with BF16, {self.target.name} has none: leave it out")
         self._own = _Own(
-            partial(Products, self._run, self.target, self.threads, self._in_bf16), partial(Single, self._team)
+            partial(Products, self._run, self.target, self.threads, self._in_bf16), partial(Calls, self._team)
         )
         for name in self.lacking:
             setattr(self, name, self._falling_back(OPS[name].reference))
@@ -133,8 +134,18 @@ class CpuBackend(NumpyBackend):
         """The tensor itself, where a kernel reads its format and width; else its values."""
         return Matrix(tensor) if readable(tensor) else tensor.dequantize()
 
+    def ahead(self) -> AbstractContextManager[None]:
+        """Within, a kernel may be under way while its caller goes on."""
+        return self._own.calls.ahead()
+
+    def upload(self, x: npt.ArrayLike) -> npt.NDArray[Any]:
+        """A copy."""
+        self._own.calls.wait()
+        return np.array(x)
+
     def download(self, x: Any) -> npt.NDArray[Any]:
         """The array itself; of a weight its values."""
+        self._own.calls.wait()
         return x.tensor.dequantize() if isinstance(x, Matrix) else x
 
     def linear(self, x: Floats, w: Any, bias: Floats | None = None, activation: Activation | None = None) -> Floats:
@@ -227,11 +238,18 @@ class CpuBackend(NumpyBackend):
 
     def write(self, x: npt.NDArray[Any], values: npt.ArrayLike) -> None:
         """Overwrite in place."""
+        self._own.calls.wait()
         self._own.products.forget()
         x[...] = values
 
+    def concatenate(self, arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """One array of all rows."""
+        self._own.calls.wait()
+        return np.concatenate(arrays)
+
     def capture(self, step: Callable[..., Any], *slots: npt.NDArray[Any]) -> Callable[[], Any]:
         """Record: kernels become programs, references calls between them."""
+        self._own.calls.wait()
         recording = self._own.recording = Recording(self._team)
         self._own.products.forget()
         try:
@@ -259,7 +277,7 @@ class CpuBackend(NumpyBackend):
         if own.recording:
             own.recording.program().add(kernel, arguments, items, chunk)
         else:
-            own.single.run(kernel, arguments, items, chunk)
+            own.calls.run(kernel, arguments, items, chunk)
 
     def _falling_back(self, reference: Callable[..., Any]) -> Callable[..., Any]:
         """The reference as an operation of this backend, with its signature."""
@@ -272,6 +290,7 @@ class CpuBackend(NumpyBackend):
 
     def _fall_back(self, reference: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """The reference, recorded too while a step is captured."""
+        self._own.calls.wait()
         if self._own.recording:
             self._own.recording.catch_up()
         result = reference(*args, **kwargs)
@@ -281,6 +300,8 @@ class CpuBackend(NumpyBackend):
 
     def _contiguous(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
         assert x.flags.c_contiguous or not self._own.recording, "a captured step reads rows that lie together"
+        if not x.flags.c_contiguous:
+            self._own.calls.wait()
         return np.ascontiguousarray(x)
 
 

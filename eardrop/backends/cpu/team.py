@@ -2,7 +2,7 @@
 
     record (64 bytes)   code, arguments, chunks, items in a chunk, items, shares, –, –
     share (a line)      the next chunk of one thread's share (atomic)
-    sync (8 lines)      go │ arrived │ job: program, records, team, arrived before │ quit │ nap, yield
+    sync (5 lines)      go │ arrived │ job: program, records, team, arrived before │ quit │ nap, yield
 
 Each thread begins with its own share of a record, chunks that follow each other: so it reads memory as one stream, and
 finds in its cache what it wrote before. Then it takes what is left of the others' shares, and waits for the others: a
@@ -17,7 +17,8 @@ import struct
 import sys
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
@@ -112,9 +113,9 @@ def _job(sync: Value, me: Value) -> SimpleNamespace:
     return SimpleNamespace(program=program, records=records, team=team, before=before, me=me)
 
 
-@kernel("launch", sync=PTR, program=PTR, records=I64, team=I64)
-def launch(p: Any, lo: Value, hi: Value) -> None:
-    """Tell the others, and do a share."""
+@kernel("begin", sync=PTR, program=PTR, records=I64, team=I64)
+def begin(p: Any, lo: Value, hi: Value) -> None:
+    """Tell the others."""
     for i in loop(0, p.records):
         record = p.program + i * RECORD
         chunks = record.load(I64, CHUNKS, align=8)
@@ -125,8 +126,19 @@ def launch(p: Any, lo: Value, hi: Value) -> None:
     for at, number in ((8, p.records), (16, p.team), (24, before)):
         line.store(number, at, align=8)
     fetch_add(p.sync + GO, const(I64, 1))
-    here = {"program": p.program, "records": p.records, "team": p.team, "before": before, "me": const(I64, 0)}
-    _run(SimpleNamespace(**here), p.sync)
+
+
+@kernel("finish", sync=PTR)
+def finish(p: Any, lo: Value, hi: Value) -> None:
+    """Do the share of whoever began, and wait for the others."""
+    _run(_job(p.sync, const(I64, 0)), p.sync)
+
+
+@kernel("launch", sync=PTR, program=PTR, records=I64, team=I64)
+def launch(p: Any, lo: Value, hi: Value) -> None:
+    """Both."""
+    begin.body(p, lo, hi)
+    finish.body(p, lo, hi)
 
 
 @kernel("serve", sync=PTR, me=I64)
@@ -209,7 +221,7 @@ class Program:
 class Single:
     """A call, run at once; then the next, in the same memory: making a `Program` takes longer than many kernels run.
 
-    Belongs to one thread, and what `stoppable` asks on it computes nothing.
+    Belongs to one thread. What `stoppable` asks on it computes nothing.
     """
 
     count = 1
@@ -222,20 +234,41 @@ class Single:
         self._record = self._memory[:RECORD].view(np.int64)
         self._shares = self._memory[RECORD:][:shares].view(np.int64)
         self._arguments_from = RECORD + shares
+        self._kept: Sequence[Any] = ()  # the arguments, until the call is over
         self._turn = 0  # which call it is: one that is over must not end a later one
         self._lock = threading.RLock()  # whoever stops a call may collect garbage, which may stop it, too
 
-    def run(self, kernel_: Kernel, arguments: Sequence[Any], items: int, chunk: int) -> None:
-        """A call, over `items` items handed out `chunk` at a time, unless nobody wants it any more."""
+    def write(self, kernel_: Kernel, arguments: Sequence[Any], items: int, chunk: int) -> None:
+        """Make ready a call over `items` items, handed out `chunk` at a time."""
         assert len(arguments) == len(kernel_.parameters), f"{kernel_.name} takes {list(kernel_.parameters)}"
         words, chunk = [word(argument) for argument in arguments], max(1, chunk)
         code, chunks, start = self._team.compiler.address(kernel_), -(-items // chunk), self._arguments_from
+        self._kept = arguments
         with self._lock:
             self._turn += 1
             _WORDS[len(words)].pack_into(self._bytes, start, *words)
             _WORDS[6].pack_into(self._bytes, 0, code, self.at + start, chunks, chunk, items, self.at + RECORD)
-        with stoppable(partial(self._stop, self._turn)):
+
+    def run(self) -> None:
+        """Do it, unless nobody wants it any more."""
+        with self._stoppable():
             self._team.run(self)
+        self._kept = ()
+
+    def begin(self) -> None:
+        """Let the others do it, unless nobody wants it any more; until `finish` the team does nothing else."""
+        self._guard = self._stoppable()
+        self._guard.__enter__()
+        self._team.begin(self)
+
+    def finish(self) -> None:
+        """Help them, and wait for them."""
+        self._team.finish()
+        self._guard.__exit__()
+        self._kept = ()
+
+    def _stoppable(self) -> stoppable:
+        return stoppable(partial(self._stop, self._turn))
 
     def _stop(self, turn: int) -> None:
         """End a call early: see `Program.stop`."""
@@ -243,6 +276,46 @@ class Single:
             if turn == self._turn:
                 self._record[CHUNKS // 8] = 0
                 self._shares[:] = TAKEN
+
+
+class Calls:
+    """The calls of one thread, one after another. Ahead, a call is under way while the thread makes the next one ready.
+
+    What it gives is there after `wait` then, or when the next call is made: kernels wait for each other as always.
+    """
+
+    def __init__(self, team: "Team") -> None:
+        self._alone = team.threads == 1
+        self._next, self._other = Single(team), Single(team)
+        self._under_way: Single | None = None
+        self._ahead = False
+
+    def run(self, kernel_: Kernel, arguments: Sequence[Any], items: int, chunk: int) -> None:
+        """A call, over `items` items handed out `chunk` at a time, unless nobody wants it any more."""
+        single = self._next
+        single.write(kernel_, arguments, items, chunk)
+        self.wait()
+        if not self._ahead:
+            single.run()
+            return
+        single.begin()
+        self._under_way, self._next, self._other = single, self._other, single
+
+    def wait(self) -> None:
+        """Finish what is under way."""
+        single, self._under_way = self._under_way, None
+        if single:
+            single.finish()
+
+    @contextmanager
+    def ahead(self) -> Iterator[None]:
+        """Go ahead while the block lasts, where there is somebody to do the work meanwhile."""
+        before, self._ahead = self._ahead, not self._alone
+        try:
+            yield
+        finally:
+            self._ahead = before
+            self.wait()
 
 
 _FLOAT, _BITS = struct.Struct("<f4x"), struct.Struct("<q")
@@ -261,7 +334,9 @@ class Team:
 
     def __init__(self, compiler: Compiler, threads: int) -> None:
         self.compiler, self.threads = compiler, threads
-        self._launch = _callable(compiler.address(launch))
+        self._launch, self._begin, self._finish = (
+            _callable(compiler.address(each)) for each in (launch, begin, finish)
+        )
         self._lock = threading.Lock()
         self._job = np.zeros(4, np.int64)  # the arguments of `launch`: `sync` and the three of a job
         self._job_at = word(self._job)
@@ -286,13 +361,31 @@ class Team:
 
     def run(self, program: Program | Single) -> None:
         """Run a program; one of several calls is frozen before."""
-        assert program.at, "a program is frozen before it is run"
         with self._lock:
-            if os.getpid() != self._process:  # a fork has no threads but the one that forked
-                self.close.detach()
-                self._start()
-            _WORDS[4].pack_into(self._job.data, 0, self._sync_at, program.at, program.count, self.threads)
+            self._write(program)
             self._launch(self._job_at, 0, 0)
+
+    def begin(self, program: Program | Single) -> None:
+        """Let the others run a program. The thread that began must `finish` it before the team can do anything else."""
+        self._lock.acquire()
+        try:
+            self._write(program)
+            self._begin(self._job_at, 0, 0)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def finish(self) -> None:
+        """Run it with them, to its end."""
+        self._finish(self._job_at, 0, 0)
+        self._lock.release()
+
+    def _write(self, program: Program | Single) -> None:
+        assert program.at, "a program is frozen before it is run"
+        if os.getpid() != self._process:  # a fork has no threads but the one that forked
+            self.close.detach()
+            self._start()
+        _WORDS[4].pack_into(self._job.data, 0, self._sync_at, program.at, program.count, self.threads)
 
 
 def _callable(address: int) -> Any:

@@ -5,6 +5,7 @@ reference on the host (`lacking`): its arguments are downloaded, what it gives o
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
@@ -92,6 +93,10 @@ class CudaBackend:
         return Arithmetic.FLOAT16 if in_halves(format_) else Arithmetic.FLOAT32
 
     @sparing
+    def ahead(self) -> AbstractContextManager[None]:
+        """Nothing changes: a stream computes while its caller goes on, always."""
+        return nullcontext()
+
     def weight(self, tensor: GgufTensor) -> Weight:
         """The blocks, field by field, on the device."""
         return uploaded(tensor, self.device, in_bf16=self._in_bf16)
