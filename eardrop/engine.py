@@ -33,6 +33,7 @@ from eardrop.search import Batch, Choice, Finish, Greedy, Look, Mask, Search, St
 from eardrop.stages import stage
 from eardrop.text import Media, Part, Tokenizer
 
+STREAMS = 10  # texts decoded at once unless told otherwise: rows that a CPU's registers have room for, most often
 PATIENCE_SECONDS = 0.05  # with what can't be stopped, log-mel and compiling, when an engine is closed
 
 
@@ -162,7 +163,7 @@ def _look(prompt: Sequence[Part], said: _Said) -> Look:
 class Engine:
     """A loaded model and the thread it computes on. Safe to share between threads; not to carry across a fork."""
 
-    def __init__(self, model: Model, *, streams: int = 8, kv: str | None = None) -> None:
+    def __init__(self, model: Model, *, streams: int = STREAMS, kv: str | None = None) -> None:
         if streams < 1:
             raise OptionError(f"streams is {streams}, expected at least 1")
         if kv is not None and kv not in model.backend.kv_types:

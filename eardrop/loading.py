@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from eardrop.architecture import DEMONSTRATION_WINDOWS, LFM2_AUDIO
 from eardrop.backends import choose
-from eardrop.engine import Engine, Model
+from eardrop.engine import STREAMS, Engine, Model
 from eardrop.errors import ModelFileError
 from eardrop.gguf import GgufFile, open_gguf
 from eardrop.hub import DEMONSTRATION, fetch, find_projector, is_bundled, locate
@@ -32,7 +32,7 @@ def load(
     precision: str = "float32",
     gpu_memory: int | None = None,
     kv: str | None = None,
-    streams: int = 8,
+    streams: int = STREAMS,
     progress: Callable[[float], None] = lambda share: None,
     fetching: Callable[[int, int], None] = lambda here, of: None,
 ) -> "Recognizer":

@@ -14,6 +14,7 @@ from typing import Any, Unpack
 
 from eardrop.audio import recordings_in
 from eardrop.cores import usable_cores
+from eardrop.engine import STREAMS
 from eardrop.errors import EardropError, EngineClosed, MissingExtra, OptionError
 from eardrop.loading import load
 from eardrop.printable import printable
@@ -75,7 +76,7 @@ class Transcribe:
         threads: int | None = None,
         precision: str = "float32",
         gpu_memory: int | None = None,
-        streams: int = 8,
+        streams: int = STREAMS,
         column: str = PATH,
         **options: Unpack[Wishes],
     ) -> None:

@@ -22,7 +22,7 @@ ROOMS: dict[str, set[str]] = {
     "transcribe": {"audio", "text", "ops", "search", "architecture", "engine", "transcript"},
     "hub": set(),  # nothing of a model: it knows files by their names
     "loading": {"gguf", "text", "ops", "backends", "model", "architecture", "engine", "transcribe", "hub"},
-    "ray": {"audio", "transcribe", "loading"},
+    "ray": {"audio", "engine", "transcribe", "loading"},
     "bench": {"gguf", "audio", "ops", "backends", "model", "engine", "transcript", "transcribe", "loading"},
     "tools": {"gguf", "audio", "text", "ops", "backends", "model", "engine", "transcript", "transcribe", "loading"},
 }

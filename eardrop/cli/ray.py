@@ -5,6 +5,7 @@ from pathlib import Path
 
 from eardrop.cli.flags import Parser, add_model, add_options, computed, given, named_model
 from eardrop.cli.terminal import ERRORS, NOTES, Voice
+from eardrop.engine import STREAMS
 from eardrop.errors import AudioError, OptionError
 from eardrop.hub import DEMONSTRATION, HubName, standing
 from eardrop.printable import printable
@@ -63,8 +64,9 @@ def _parser() -> Parser:
     )
     cluster.add_argument("--gpus", type=float, default=0, metavar="X", help="of each recogniser, 0.5 too (default: 0)")
     cluster.add_argument(
-        "--streams", type=int, default=8, metavar="N", help="texts that each decodes at once (default: 8)"
-    )
+        "--streams", type=int, default=STREAMS, metavar="N",
+        help=f"texts that each decodes at once (default: {STREAMS})",
+    )  # fmt: skip
     cluster.add_argument("-q", "--quiet", action="store_true", help="of eardrop, errors alone")
     return parser
 

@@ -13,6 +13,7 @@ from eardrop.cli.transcripts import STDIN, Folder, Printed, Target
 from eardrop.cli.watch import WATCHES, watch
 from eardrop.cli.whisper_flags import add_whisper, translated
 from eardrop.cli.work import Work
+from eardrop.engine import STREAMS
 from eardrop.errors import Incomplete, OptionError
 from eardrop.printable import printable
 from eardrop.transcribe import Options, job_of, language_of
@@ -54,8 +55,8 @@ def _parser() -> Parser:
     transcription = parser.add_argument_group("transcription")
     add_options(transcription, Options)
     transcription.add_argument(
-        "--batch", "--batch-size", type=_batch, default=8, metavar="N",
-        help="windows that are decoded together; fewer take less memory (default: 8)",
+        "--batch", "--batch-size", type=_batch, default=STREAMS, metavar="N",
+        help=f"windows that are decoded together; fewer take less memory (default: {STREAMS})",
     )  # fmt: skip
     output = add_output(parser)
     output.add_argument(

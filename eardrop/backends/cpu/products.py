@@ -1,10 +1,11 @@
 """One product x · wᵀ + bias, cut into kernels: a few rows exactly, many panel by panel.
 
 What is made of x for one weight is kept for the next, as long as x lives: several weights in a row are multiplied with
-the same x, and the encoder's positions with one weight in each layer.
+the same x.
 """
 
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ from eardrop.gguf import BlockFormat, GgufTensor
 PLAIN = {"F32": F32, "F16": F16, "BF16": BF16}
 CHUNK_BYTES = 1 << 16  # of weights that a thread takes at a time
 MOST_EXACT_ROWS = 16  # more are multiplied panel by panel
+MOST_TOGETHER, MOST_TOGETHER_IN_FEW_REGISTERS = 10, 4  # rows whose sums are in registers at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +98,11 @@ class Products:
         element = PLAIN[w.format.name]
         return panels.in_bf16(element) if self.in_bf16 and w.shape[1] % panels.STRETCH == 0 else panels.plain(element)
 
-    @property
-    def together(self) -> tuple[int, ...]:
-        """Rows of x that share an unpacked group: as many as there are registers for."""
-        return (8, 4, 2, 1) if self.target.registers >= 32 else (4, 2, 1)
+    def parts(self, n: int) -> Iterator[tuple[int, int]]:
+        """(rows that share an unpacked group, rows that are multiplied so), n in all: evenly, as registers allow."""
+        count = -(-n // (MOST_TOGETHER if self.target.registers >= 32 else MOST_TOGETHER_IN_FEW_REGISTERS))
+        less, larger = divmod(n, count)
+        yield from ((rows, rows * times) for rows, times in ((less + 1, larger), (less, count - larger)) if times)
 
     def made(self, kernel: Kernel, x: Floats, rows: int, pieces: int, nbytes: int) -> Any:
         """x in pieces of so many bytes, with room for so many rows."""
@@ -139,13 +142,11 @@ class _Call:
             to = layout(way)
             x = self.products.made(quantise(to), self.x, n, k // to.values, to.nbytes)
         first = 0
-        for together in self.products.together:
-            count = (n - first) // together * together
-            if count:
-                kernel = linear.blocked(way, together) if way else linear.plain(PLAIN[self.w.format.name], together)
-                chunk = max(1, CHUNK_BYTES // self.w.tensor.raw.strides[0])
-                self._run(kernel, low, [x], [n, first, count], m - low, chunk)
-                first += count
+        for together, count in self.products.parts(n):
+            kernel = linear.blocked(way, together) if way else linear.plain(PLAIN[self.w.format.name], together)
+            chunk = max(1, CHUNK_BYTES // self.w.tensor.raw.strides[0])
+            self._run(kernel, low, [x], [n, first, count], m - low, chunk)
+            first += count
 
     def by_panels(self, many: panels.Panels, wide: int, activation: str | None) -> None:
         """All rows of x with the first weight rows, whole panels."""

@@ -18,6 +18,8 @@ import numpy.typing as npt
 SMALLEST = 1 << 16  # below that the allocator of the system has memory at hand
 MOST_FREE = 64 << 20  # bytes kept for nobody: most of what encoding a window of thirty seconds needs
 
+LINE = 64  # bytes that the cache fetches together: of two, a register is filled in twice the time
+
 _ALONE = 2  # references to memory that nobody uses: its room's, and the one that asks
 
 
@@ -67,7 +69,7 @@ class Rooms:
         if sum(unused) > self.most_free:
             self._drop()
         memory = np.empty(size, np.uint8)
-        alike.append(Room(memory, -memory.ctypes.data % 64))
+        alike.append(Room(memory, _first_line(memory)))
         return alike[-1]
 
     def _drop(self) -> None:
@@ -80,11 +82,12 @@ _here = threading.local()  # `rooms`: those of what this thread records
 
 
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
-    """An array of anything, at a multiple of 64 bytes where it is large."""
+    """An array of anything, at a multiple of 64 bytes."""
     kind = np.dtype(dtype)
     nbytes = math.prod(shape) * kind.itemsize
     if nbytes < SMALLEST:
-        return np.empty(shape, kind)
+        memory = np.empty(nbytes + LINE, np.uint8)
+        return np.ndarray(shape, kind, memory, _first_line(memory))
     rooms: Rooms = getattr(_here, "rooms", _shared)
     return rooms.take(shape, kind, nbytes)
 
@@ -107,7 +110,11 @@ def clear() -> None:
 def _size(nbytes: int) -> int:
     """Sizes in steps of an eighth to a quarter, so that recordings of about the same length share rooms."""
     step = 1 << max(0, nbytes.bit_length() - 3)
-    return -(-nbytes // step) * step + 64
+    return -(-nbytes // step) * step + LINE
+
+
+def _first_line(memory: npt.NDArray[np.uint8]) -> int:
+    return int(-memory.__array_interface__["data"][0] % LINE)  # .ctypes takes three times as long
 
 
 def _extent(x: Any) -> int:

@@ -54,7 +54,7 @@ LONG = [(name, columns) for name in ("Q4_1", "Q6_K") for columns in (5120, 5120 
 def test_a_row_among_others_has_the_bits_of_the_row_alone(backend: CpuBackend, name: str, columns: int) -> None:
     w, x = backend.weight(weight(name, 37, columns)), inputs(MOST_EXACT_ROWS, columns)
     alone = np.concatenate([backend.linear(x[i : i + 1], w) for i in range(MOST_EXACT_ROWS)])
-    for rows in (2, 3, 5, 8, 15, MOST_EXACT_ROWS):
+    for rows in (2, 3, 5, 8, 10, 11, 15, MOST_EXACT_ROWS):
         np.testing.assert_array_equal(backend.linear(x[:rows], w), alone[:rows])
 
 
