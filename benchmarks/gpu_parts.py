@@ -217,14 +217,22 @@ def _heard(golden: Path, clip: str) -> bool:
 
 
 def _compared(c: Course, check: Any, model: Any, path: Path) -> Any:
-    from eardrop.audio import log_mel, read
+    from eardrop.audio import read
     from eardrop.model.conformer import encode
 
     gold = check.load(path.parent.name, path.stem, c.golden)
-    mel = log_mel(read(c.golden / "clips" / f"{path.stem}.wav"))  # type: ignore[operator]
+    mel = _frames(model.backend, read(c.golden / "clips" / f"{path.stem}.wav"))  # type: ignore[operator]
     rows, _ = encode(model.encoder, [mel], model.backend)
     logits = _forced(model, rows, gold, len(gold["greedy"]))
-    return check.compare(gold, mel=mel.T, embd=model.backend.download(rows), logits=logits)
+    return check.compare(gold, mel=model.backend.download(mel).T, embd=model.backend.download(rows), logits=logits)
+
+
+def _frames(ops: Any, samples: np.ndarray) -> Any:
+    """Log-mel frames of a clip, made there."""
+    from eardrop.audio import LFM2
+    from eardrop.ops import ragged
+
+    return ops.log_mel(ops.upload(samples), ragged(len(samples)), LFM2)
 
 
 def _forced(model: Any, rows: Any, gold: Any, steps: int) -> np.ndarray:
@@ -245,12 +253,12 @@ def _forced(model: Any, rows: Any, gold: Any, steps: int) -> np.ndarray:
 
 def alike(c: Course) -> Iterator[Line]:
     """Clips encoded together are those encoded alone, streams decoded together too."""
-    from eardrop.audio import log_mel
     from eardrop.model.conformer import encode
     from eardrop.ops import spans
 
     model = c.model("BF16")
-    mels = [log_mel(c.clip(seconds, seed)) for seed, seconds in enumerate((0.3, c.sizes.clip_seconds / 3, 0.1))]
+    lengths = (0.3, c.sizes.clip_seconds / 3, 0.1)
+    mels = [_frames(c.backend, c.clip(seconds, seed)) for seed, seconds in enumerate(lengths)]
     together, offsets = encode(model.encoder, mels, model.backend)
     for mel, rows in zip(mels, spans(offsets), strict=True):
         alone = model.backend.download(encode(model.encoder, [mel], model.backend)[0])
@@ -331,7 +339,6 @@ def decode(c: Course) -> Iterator[Line]:
 
 def many_rows(c: Course) -> Iterator[Line]:
     """Prefill and encoder of many clips; share: of the measured peak of products, by the operations' own cost."""
-    from eardrop.audio import log_mel
     from eardrop.model import decoder
     from eardrop.model.conformer import encode
     from eardrop.model.state import Streams
@@ -345,7 +352,7 @@ def many_rows(c: Course) -> Iterator[Line]:
         streams.position[:] = 0
         decoder.prefill(model.decoder, [decoder.embed(model.decoder, [p], ops) for p in prompts], streams, slots, ops)
 
-    mels = [log_mel(c.clip(c.sizes.clip_seconds, seed)) for seed in range(count)]
+    mels = [_frames(c.backend, c.clip(c.sizes.clip_seconds, seed)) for seed in range(count)]
     parts: tuple[tuple[str, float, Callable[[Any], Any]], ...] = (
         (f"prefill, {count} × {c.sizes.prompt} rows", 0.35, absorb),
         (f"encoder, {count} × {c.sizes.clip_seconds:g} s", 0.2, lambda ops: encode(model.encoder, mels, ops)),

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from eardrop.audio import LFM2
 from eardrop.gguf import GgufTensor, by_name
 from eardrop.ops import OPS, Case, Op, outputs, ragged
 from eardrop.ops.activations import ACTIVATIONS
@@ -70,6 +71,15 @@ def short_conv(rng: Rng) -> dict[str, Any]:
         "state": normal(rng, len(many) + 2, taps - 1, channels) if state else None,
         "slots": places(rng, len(many) + 2, len(many)) if state else None,
     }
+
+
+def log_mel(rng: Rng) -> dict[str, Any]:
+    """Clips of nothing and of seconds, loud and silent."""
+    many = [0 if rng.random() < 0.1 else size(rng, 40_000) for _ in lengths(rng, 1)]
+    samples, offsets = normal(rng, sum(many)), ragged(*many)
+    for first in offsets[:-1]:
+        samples[first:] *= np.float32(rng.choice([0.0, 1e-4, 0.1, 1.0]))
+    return {"samples": samples, "offsets": offsets, "config": replace(LFM2, mels=int(rng.choice([40, 80, 128])))}
 
 
 def conv2d(rng: Rng) -> dict[str, Any]:
@@ -201,8 +211,8 @@ def pick(rng: Rng) -> dict[str, Any]:
 SHAPES: dict[str, Callable[[Rng], dict[str, Any]]] = {
     shape.__name__: shape
     for shape in (
-        *(short_conv, conv2d, rel_attention, attention, attention_weights, linear, embed, layer_norm, rms_norm),
-        *(glu, swiglu, add, flatten, rope, pick),
+        *(short_conv, log_mel, conv2d, rel_attention, attention, attention_weights, linear, embed, layer_norm),
+        *(rms_norm, glu, swiglu, add, flatten, rope, pick),
     )
 }
 

@@ -20,14 +20,14 @@ from typing import TypeAlias
 import numpy as np
 
 from eardrop.architecture import LFM2_AUDIO, Architecture, WindowSeconds
-from eardrop.audio.log_mel import MelConfig, log_mel
+from eardrop.audio.log_mel import MelConfig
 from eardrop.dialect import REFERENCE, Dialect
 from eardrop.errors import AudioError, AudioTooLong, EngineClosed, OptionError
 from eardrop.gguf import GgufFile
 from eardrop.model.conformer import encode
 from eardrop.model.decoder import embed
 from eardrop.model.weights import Decoder, Encoder
-from eardrop.ops import Array, Float32, Int32, grouped, spans
+from eardrop.ops import Array, Float32, Int32, framed, grouped, ragged, spans
 from eardrop.ops.backend import Backend
 from eardrop.search import Batch, Choice, Finish, Greedy, Look, Mask, Search, Stop, Task
 from eardrop.stages import stage
@@ -291,7 +291,7 @@ class _Listener:
         most = model.backend.together_seconds * model.architecture.front_end.rate
         for some in grouped([len(clip) for clip in clips], most):
             with stage("log-mel"):
-                mels = [log_mel(clip, model.front_end) for clip in clips[some]]
+                mels = self._heard(clips[some])
             with stage("encoder"):
                 rows, offsets = encode(model.encoder, mels, model.backend, half_input=half)
             found += [rows[span] for span in spans(offsets)]
@@ -299,6 +299,13 @@ class _Listener:
             model.encoder_file.give_back()
             self.gave_back = True
         return found
+
+    def _heard(self, clips: Sequence[Float32]) -> list[Array]:
+        """The log-mel frames of each clip."""
+        ops, front_end = self.model.backend, self.model.front_end
+        samples, offsets = np.concatenate(clips, dtype=np.float32), ragged(*map(len, clips))
+        frames = ops.log_mel(ops.upload(samples), offsets, front_end)
+        return [frames[span] for span in spans(framed(offsets, front_end))]
 
 
 @dataclass(frozen=True)

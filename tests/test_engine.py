@@ -14,6 +14,7 @@ import pytest
 
 from eardrop import engine as engine_module
 from eardrop.backends import BACKENDS, observed
+from eardrop.backends.cpu.backend import CpuBackend
 from eardrop.backends.numpy import NumpyBackend
 from eardrop.dialect import LLAMA_CPP, REFERENCE
 from eardrop.engine import Engine, Model, Request, _Listener
@@ -219,6 +220,22 @@ def test_as_many_clips_are_encoded_together_as_the_backend_takes(monkeypatch: py
         counts.clear()
         _Listener(load_model(*pair(), backend)).encoded(clips, REFERENCE)
         assert counts == expected
+
+
+def test_texts_are_the_same_where_a_step_has_rows_for_more_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [written("a", limit=3), spoken(limit=9), written("bc", limit=5), written("def", limit=12), written("g")]
+
+    def answered() -> list[list[int]]:
+        with Engine(load_model(*pair(), CpuBackend(2)), streams=5) as engine:
+            with together(engine):
+                handles = [engine.submit(request) for request in asked]
+            return [ids(handle) for handle in handles]
+
+    exact = answered()
+    counts: list[int] = []
+    monkeypatch.setattr(CpuBackend, "step_rows", lambda self, streams: counts.append(streams) or 8)
+    assert answered() == exact
+    assert {5, 4, 3} <= set(counts)
 
 
 def test_no_more_captured_steps_are_kept_than_their_memory_allows() -> None:

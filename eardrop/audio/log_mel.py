@@ -18,6 +18,7 @@ from eardrop.audio.rate import SAMPLE_RATE
 Float32: TypeAlias = npt.NDArray[np.float32]
 Float64: TypeAlias = npt.NDArray[np.float64]
 
+GUARDS = (2.0**-24, 1e-5)  # added to energies, no floor, and to deviations
 FRAMES_AT_ONCE = 64  # float64 windows of 256 KB stay in the second cache: twice as fast as a recording at once
 
 
@@ -35,22 +36,28 @@ class MelConfig:
     preemphasis: float = 0.0  # y[n] = x[n] − preemphasis · x[n − 1]
     clip: int = 0  # samples that shorter audio is padded to with zeros
     rate: int = SAMPLE_RATE
+    added: int = 0  # frames that `finish` adds
 
     @property
     def least_samples(self) -> int:
         """Two whole hops: below that a deviation is undefined. `log_mel` pads shorter audio with zeros."""
         return 2 * self.hop
 
+    def frames(self, samples: int) -> int:
+        """T of a clip of so many samples."""
+        return max(samples, self.least_samples, self.clip) // self.hop + self.added
+
 
 def per_feature(energies: Float64) -> Float64:
     """Natural log, each mel bin standardised over the clip, and one frame of zeros at the end.
 
-    The guards 2⁻²⁴ (added, not a floor) and 1e-5 (added after the root) are NeMo's. Sums run in float64: the
-    float32 mean of digital silence is off by 1e-6, and dividing that by 1e-5 shows.
+    The guards are NeMo's. Sums run in float64: the float32 mean of digital silence is off by 1e-6, and dividing that by
+    1e-5 shows.
     """
-    logs = np.log(energies + 2.0**-24)
+    to_energies, to_deviations = GUARDS
+    logs = np.log(energies + to_energies)
     logs -= logs[0]  # a constant bin is 0 then, and stays exactly 0
-    standard = (logs - logs.mean(axis=0)) / (logs.std(axis=0, ddof=1) + 1e-5)
+    standard = (logs - logs.mean(axis=0)) / (logs.std(axis=0, ddof=1) + to_deviations)
     return np.concatenate([standard, np.zeros((1, energies.shape[1]))])
 
 
@@ -60,7 +67,7 @@ def below_peak(energies: Float64) -> Float64:
     return np.asarray((np.maximum(logs, logs.max() - 8.0) + 4.0) / 4.0)
 
 
-LFM2 = MelConfig(512, 400, 160, 128, per_feature, "symmetric", "constant", preemphasis=0.97)
+LFM2 = MelConfig(512, 400, 160, 128, per_feature, "symmetric", "constant", preemphasis=0.97, added=1)
 WHISPER = MelConfig(400, 400, 160, 80, below_peak, "periodic", "reflect", clip=30 * SAMPLE_RATE)
 
 
@@ -78,7 +85,7 @@ def log_mel(samples: Float32, config: MelConfig = LFM2) -> Float32:
     valid = len(signal) // config.hop
     signal = np.pad(_emphasized(signal, config.preemphasis), config.fft // 2, mode=config.padding)
     starts = np.lib.stride_tricks.sliding_window_view(signal, config.fft)[:: config.hop][:valid]
-    window, (bins, weights, firsts) = _window(config), _triangles(config)
+    window, (bins, weights, firsts) = hann_window(config), _triangles(config)
     energies = np.empty((valid, config.mels))
     for at in range(0, valid, FRAMES_AT_ONCE):
         spectrum = np.fft.rfft(starts[at : at + FRAMES_AT_ONCE] * window)
@@ -95,7 +102,7 @@ def _emphasized(signal: Float32, amount: float) -> Float32:
 
 
 @lru_cache(maxsize=8)
-def _window(config: MelConfig) -> Float64:
+def hann_window(config: MelConfig) -> Float64:
     """(fft,) the Hann window, in the middle of the transform."""
     span = config.window - (config.hann == "symmetric")
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.window) / span)

@@ -49,7 +49,7 @@ class Warm:
     def encode(self, mel: Float32) -> float:
         """Seconds that the encoder takes for mel frames (T, M)."""
         started = time.perf_counter()
-        rows, _ = encode(self.model.encoder, [mel], self.model.backend)
+        rows, _ = encode(self.model.encoder, [self.model.backend.upload(mel)], self.model.backend)
         self.model.backend.download(rows)
         return time.perf_counter() - started
 

@@ -22,30 +22,32 @@ from eardrop.model.weights import (
     Subsampler,
     to_half,
 )
-from eardrop.ops import Activation, Array, Float32, Int32, grouped, halved, ragged, tap
+from eardrop.ops import Activation, Array, Int32, grouped, halved, ragged, tap
 from eardrop.ops.backend import Backend
 
 FRAMES = 8  # of mel, that become a row
 EPSILON = 1e-5  # of every norm; the file states it and no reader believes anything else
 
 
-def encode(w: Encoder, mels: Sequence[Float32], ops: Backend, *, half_input: bool = False) -> tuple[Array, Int32]:
+def encode(w: Encoder, mels: Sequence[Array], ops: Backend, *, half_input: bool = False) -> tuple[Array, Int32]:
     """Encode clips.
 
-    mels        (T, M) each, from `log_mel`
+    mels        (T, M) each, from `ops.log_mel`
     half_input  round the input and the kernel of the first convolution to float16, as llama.cpp does
     returns     (N, n_embd) rows for the decoder, one per 80 ms, and their offsets
     """
     offsets = ragged(*(len(mel) for mel in mels))
-    packed = np.concatenate(mels)[:, :, None]
+    packed = mels[0] if len(mels) == 1 else ops.concatenate(mels)
+    if half_input:
+        packed = ops.upload(to_half(ops.download(packed)))
     with ops.ahead():
-        x, offsets = subsample(w.subsampler, to_half(packed) if half_input else packed, offsets, ops, half_input)
+        x, offsets = subsample(w.subsampler, packed.reshape(*packed.shape, 1), offsets, ops, half_input)
         for index, layer in enumerate(w.layers):
             x = conformer_layer(layer, x, w.positions, offsets, ops, f"conformer.layers.{index}")
         return tap("audio_adapter", adapter(w.adapter, x, ops)), offsets
 
 
-def subsample(w: Subsampler, mel: Float32, offsets: Int32, ops: Backend, half_input: bool) -> tuple[Array, Int32]:
+def subsample(w: Subsampler, mel: Array, offsets: Int32, ops: Backend, half_input: bool) -> tuple[Array, Int32]:
     """Packed mel frames (N, M, 1) → (N', D), time ÷ 8, and the new offsets.
 
     Some clips at a time, and long ones in pieces: between the convolutions a frame of 128 mel takes 40 kB, ten times
@@ -56,10 +58,10 @@ def subsample(w: Subsampler, mel: Float32, offsets: Int32, ops: Backend, half_in
         begin, end = bounds[clips.start], bounds[clips.stop]
         if end - begin <= ops.together_frames:
             inside = offsets[clips.start : clips.stop + 1] - np.int32(begin)
-            rows.append(_subsample(w, ops.upload(mel[begin:end]), inside, ops, half_input))
+            rows.append(_subsample(w, mel[begin:end], inside, ops, half_input))
         else:
             rows += (
-                _subsample(w, ops.upload(mel[start:behind]), ragged(behind - start), ops, half_input)[early:]
+                _subsample(w, mel[start:behind], ragged(behind - start), ops, half_input)[early:]
                 for start, behind, early in _pieces(begin, end, ops.together_frames)
             )
     x = rows[0] if len(rows) == 1 else ops.concatenate(rows)

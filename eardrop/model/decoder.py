@@ -117,14 +117,14 @@ def logits(w: Decoder, x: Array, ops: Backend) -> Array:
 
 
 class Step:
-    """One token for each of B streams, captured once and replayed.
+    """One token for each of up to B streams, captured once and replayed; rows that are left over serve nobody.
 
     What changes between steps (ids, slots, positions, the mask) lies in arrays that are overwritten; their shapes
     never change. Void after `Streams.reserve`.
     """
 
     def __init__(self, w: Decoder, streams: Streams, count: int, ops: Backend, *, masked: bool = False) -> None:
-        self._w, self._streams, self._ops = w, streams, ops
+        self._w, self._streams, self._ops, self._count = w, streams, ops, count
         self._offsets = np.arange(count + 1, dtype=np.int32)
         self._ids = ops.upload(np.zeros(count, np.int32))
         self._slots = ops.upload(np.full(count, streams.spare, np.int32))
@@ -146,13 +146,15 @@ class Step:
         self._ops.write(self._allowed[row], True if allowed is None else allowed)
 
     def __call__(self, ids: Sequence[int], slots: Sequence[int]) -> tuple[Array, Picks]:
-        """Absorb one token of each stream: logits (B, V) and the picks. Every slot must have room for a row."""
-        self._ops.write(self._ids, ids)
-        self._ops.write(self._slots, slots)
-        self._ops.write(self._starts, self._streams.position[list(slots)])
-        result: tuple[Array, Picks] = self._replay()
-        self._streams.advance(slots, [1] * len(slots))
-        return result
+        """Absorb one token of each of n streams: logits (n, V) and the picks. Every slot must have room for a row."""
+        n, left_over = len(slots), self._count - len(slots)
+        places = [*slots, *[self._streams.spare] * left_over]
+        self._ops.write(self._ids, [*ids, *[0] * left_over])
+        self._ops.write(self._slots, places)
+        self._ops.write(self._starts, self._streams.position[places])
+        scores, picks = self._replay()
+        self._streams.advance(slots, [1] * n)
+        return (scores[:n], tuple(column[:n] for column in picks)) if left_over else (scores, picks)
 
 
 def decoder_layer(

@@ -5,6 +5,7 @@ from eardrop.ops.attention import ATTENTION, ATTENTION_WEIGHTS
 from eardrop.ops.conv2d import CONV2D, FLATTEN, halved
 from eardrop.ops.embed import EMBED
 from eardrop.ops.linear import LINEAR
+from eardrop.ops.log_mel import LOG_MEL, framed
 from eardrop.ops.norms import LAYER_NORM, RMS_NORM
 from eardrop.ops.pick import PICK
 from eardrop.ops.pointwise import ADD, GLU, SWIGLU
@@ -31,7 +32,7 @@ OPS = {
     op.name: op
     for op in (
         *(LINEAR, EMBED, LAYER_NORM, RMS_NORM, GLU, SWIGLU, ADD),
-        *(CONV2D, FLATTEN, REL_ATTENTION, SHORT_CONV, ROPE, ATTENTION, ATTENTION_WEIGHTS, PICK),
+        *(LOG_MEL, CONV2D, FLATTEN, REL_ATTENTION, SHORT_CONV, ROPE, ATTENTION, ATTENTION_WEIGHTS, PICK),
     )
 }
 
@@ -46,6 +47,7 @@ __all__ = [
     "Int32",
     "Op",
     "Tolerance",
+    "framed",
     "grouped",
     "halved",
     "heard",

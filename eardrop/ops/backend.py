@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from eardrop.audio.log_mel import MelConfig
 from eardrop.gguf import BlockFormat, GgufTensor
 from eardrop.ops.activations import Activation
 from eardrop.ops.record import Arithmetic, Array, Int32
@@ -50,6 +51,9 @@ class Backend(Protocol):
     def concatenate(self, arrays: Sequence[Array]) -> Array:
         """The rows of all, in order."""
 
+    def step_rows(self, streams: int) -> int:
+        """Rows of a step that is captured for so many streams; more than them where few steps shall serve all."""
+
     def capture(self, step: Callable[..., Any], *slots: Array) -> Callable[[], Any]:
         """Record `step(*slots)` and return the replay, which reads what the slots hold by then.
 
@@ -63,6 +67,7 @@ class Backend(Protocol):
     def glu(self, x: Array) -> Array: ...
     def swiglu(self, gate: Array, up: Array) -> Array: ...
     def add(self, x: Array, y: Array, scale: float = 1.0) -> Array: ...
+    def log_mel(self, samples: Array, offsets: Int32, config: MelConfig) -> Array: ...
     def conv2d(
         self, x: Array, offsets: Int32, weight: Array, bias: Array, activation: Activation | None = None
     ) -> Array: ...

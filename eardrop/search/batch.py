@@ -346,14 +346,14 @@ class Batch:
         self._say(going, logits, picks)
 
     def _captured(self, going: Sequence[_Going]) -> Step:
-        """The step for so many streams, captured when it is first needed."""
-        key = len(going), any(stream.task.allowed is not None for stream in going)
+        """A step for so many streams, captured when it is first needed."""
+        key = self.ops.step_rows(len(going)), any(stream.task.allowed is not None for stream in going)
         if key not in self._steps:
             while len(self._steps) >= MOST_STEPS:
                 oldest = next(iter(self._steps))
                 del self._steps[oldest]
                 self._masked.pop(oldest, None)
-            self._steps[key] = Step(self.w, self.streams, len(going), self.ops, masked=key[1])
+            self._steps[key] = Step(self.w, self.streams, key[0], self.ops, masked=key[1])
         step = self._steps[key]
         if key[1] and self._masked.get(key) != list(going):  # masks change only when streams come or go
             self._masked[key] = list(going)

@@ -181,7 +181,7 @@ class Subject:
 
     def encoded(self, mel: Float32) -> Float32:
         """Mel frames → rows (R, n_embd)."""
-        rows, _ = encode(self.encoder, [mel], self.backend)
+        rows, _ = encode(self.encoder, [self.backend.upload(mel)], self.backend)
         return np.array(self.backend.download(rows), np.float32)
 
     @cached_property

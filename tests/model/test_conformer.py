@@ -24,7 +24,8 @@ def model(request: pytest.FixtureRequest) -> Model:
 
 
 def encoded(model: Model, *mels: np.ndarray, half: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    rows, offsets = encode(model.encoder, mels, model.backend, half_input=half)
+    heard = [model.backend.upload(mel) for mel in mels]
+    rows, offsets = encode(model.encoder, heard, model.backend, half_input=half)
     return np.array(model.backend.download(rows)), offsets
 
 
@@ -56,7 +57,7 @@ def test_a_clip_subsampled_in_pieces_has_the_rows_of_the_whole(
     model: Model, frames: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clips = [np.random.default_rng(n).standard_normal((n, 128, 1), dtype=np.float32) for n in (70, frames, 100, 90, 80)]
-    offsets, mel = ragged(*map(len, clips)), np.concatenate(clips)
+    offsets, mel = ragged(*map(len, clips)), model.backend.upload(np.concatenate(clips))
     monkeypatch.setattr(type(model.backend), "together_frames", 256)
     in_pieces, rows = subsample(model.encoder.subsampler, mel, offsets, model.backend, False)
     monkeypatch.setattr(type(model.backend), "together_frames", len(mel))

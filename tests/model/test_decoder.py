@@ -224,6 +224,24 @@ def test_half_precision_caches_stay_close(model: Model) -> None:
     assert 0 < np.abs(got - expected).max() < 0.03
 
 
+def test_rows_of_a_step_that_are_left_over_serve_nobody_and_disturb_nobody(model: Model) -> None:
+    exact, wide = streams_of(model), streams_of(model)
+    found = []
+    for streams, count in ((exact, 2), (wide, 4)):
+        slots = [streams.join(), streams.join()]
+        for slot, ids in zip(slots, (LONG, SHORT), strict=True):
+            prefilled(model, streams, slot, ids)
+        step = decoder.Step(model.decoder, streams, count, model.backend)
+        for tokens in ((5, 9), (7, 3), (2, 2)):
+            logits, picks = step(tokens, slots)
+            found += [np.array(model.backend.download(part)) for part in (logits, *picks)]
+        assert streams.position[streams.spare] == 0
+    half = len(found) // 2
+    for mine, theirs in zip(found[half:], found[:half], strict=True):
+        assert len(mine) == 2
+        assert_same(mine, theirs)
+
+
 def test_a_mask_keeps_a_step_from_saying_what_is_not_allowed(model: Model) -> None:
     streams = streams_of(model)
     slots = [streams.join(), streams.join()]

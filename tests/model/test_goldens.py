@@ -49,7 +49,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 def rows_of(model: Model, mel: np.ndarray, *, half: bool) -> np.ndarray:
-    rows, _ = encode(model.encoder, [mel], model.backend, half_input=half)
+    rows, _ = encode(model.encoder, [model.backend.upload(mel)], model.backend, half_input=half)
     return model.backend.download(rows)
 
 

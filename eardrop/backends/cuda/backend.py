@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from eardrop.audio.log_mel import MelConfig
 from eardrop.backends.cuda import (
     attention,
     conv2d,
     device,
     embed,
     linear,
+    log_mel,
     norms,
     pick,
     pointwise,
@@ -92,19 +94,19 @@ class CudaBackend:
             return Arithmetic.BFLOAT16
         return Arithmetic.FLOAT16 if in_halves(format_) else Arithmetic.FLOAT32
 
-    @sparing
     def ahead(self) -> AbstractContextManager[None]:
         """Nothing changes: a stream computes while its caller goes on, always."""
         return nullcontext()
 
+    @sparing
     def weight(self, tensor: GgufTensor) -> Weight:
         """The blocks, field by field, on the device."""
         return uploaded(tensor, self.device, in_bf16=self._in_bf16)
 
     @sparing
     def upload(self, x: npt.ArrayLike) -> Tensor:
-        """A copy on the device."""
-        return torch.from_numpy(np.array(x)).to(self.device)
+        """A copy on the device; its caller goes on while it is under way."""
+        return self._staged(x).to(self.device, non_blocking=True)
 
     @sparing
     def download(self, x: Tensor | Weight) -> npt.NDArray[Any]:
@@ -114,17 +116,21 @@ class CudaBackend:
     @sparing
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Tensor:
         """Zeros on the device."""
-        return torch.zeros(shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype, device=self.device)
+        return torch.zeros(shape, dtype=_type_of(dtype), device=self.device)
 
     @sparing
     def write(self, x: Tensor, values: Tensor | npt.ArrayLike) -> None:
         """Overwrite in place."""
-        x.copy_(values if isinstance(values, torch.Tensor) else torch.from_numpy(np.array(values)))
+        x.copy_(values if isinstance(values, torch.Tensor) else self._staged(values), non_blocking=True)
 
     @sparing
     def concatenate(self, arrays: Sequence[Tensor]) -> Tensor:
         """One array of all rows."""
         return torch.cat(list(arrays))
+
+    def step_rows(self, streams: int) -> int:
+        """The next power of two: to record a graph takes three runs from Python, a few rows more next to nothing."""
+        return 1 << (streams - 1).bit_length()
 
     @sparing
     def capture(self, step: Callable[..., Any], *slots: Tensor) -> Callable[[], Any]:
@@ -169,6 +175,13 @@ class CudaBackend:
     def add(self, x: Tensor, y: Tensor, scale: float = 1.0) -> Tensor:
         """x + scale · y."""
         return pointwise.add(x, y, scale)
+
+    @operation
+    def log_mel(self, samples: Tensor, offsets: Int32, config: MelConfig) -> Tensor:
+        """Frames of every clip; of a front end that isn't LFM2's by the reference."""
+        if not log_mel.has_kernel(config):
+            return self.upload(OPS["log_mel"].reference(self.download(samples), offsets, config))
+        return log_mel.log_mel(samples, offsets, config)
 
     @operation
     def conv2d(
@@ -235,6 +248,13 @@ class CudaBackend:
         """The likeliest token of each row."""
         return pick.pick(logits.contiguous(), allowed)
 
+    def _staged(self, x: npt.ArrayLike) -> Tensor:
+        """A copy in pages that stay in memory, which torch keeps until they have been read."""
+        values = np.asarray(x)
+        there = torch.empty(values.shape, dtype=_type_of(values.dtype), pin_memory=self.device.type == "cuda")
+        there.numpy()[...] = values
+        return there
+
     def _falling_back(self, op: Op) -> Callable[..., Any]:
         """The reference as an operation of this backend, with its signature."""
 
@@ -250,6 +270,10 @@ class CudaBackend:
             return tuple(map(self.upload, result)) if isinstance(result, tuple) else self.upload(result)
 
         return referred
+
+
+def _type_of(dtype: npt.DTypeLike) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, dtype)).dtype
 
 
 def in_halves(format_: BlockFormat) -> bool:
